@@ -1,0 +1,5 @@
+from jobs.models.history import Attempt, Effect, Event
+from jobs.models.job import IdempotencyKey, Job, JobLabel
+from jobs.models.workforce import Queue, Worker
+
+__all__ = ["Attempt", "Effect", "Event", "IdempotencyKey", "Job", "JobLabel", "Queue", "Worker"]

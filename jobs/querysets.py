@@ -1,0 +1,193 @@
+"""Every write of a job's state. Each is one guarded UPDATE whose row count is looked at.
+
+The claim and the settlements are SQL because they decide, move and record in one round trip, which
+the ORM cannot say; they run as prepared statements.
+"""
+
+from datetime import datetime
+from typing import Any, NamedTuple, Self
+from uuid import UUID
+
+from django.db import models
+from django.db.models.functions import Now
+
+from jobs.states import FINAL, State, sources
+
+# What a replay or a reinstatement puts back; attempt, claim_token and worker_id stay.
+FRESH: dict[str, Any] = {
+    "retries": 0, "deaths": 0, "dispatch_no": 0, "dispatched_at": None, "finished_at": None, "expires_at": None,
+    "cancel_requested_at": None, "result": None, "progress": None,
+    "error_code": None, "error": None, "traceback": None, "fingerprint": None,
+}  # fmt: skip
+
+
+class JobQuerySet(models.QuerySet):
+    def move(self, target: State, **values: Any) -> int:
+        """Move every job of this set that may go to `target` there; the number that went."""
+        if target in FINAL:
+            values.setdefault("finished_at", Now())
+        return self.filter(state__in=sources(target)).update(state=target, **values)
+
+    def cancel_waiting(self) -> int:
+        return self.filter(state__in=[State.PENDING, State.RETRY]).move(
+            State.REVOKED, error_code="CANCELLED", cancel_requested_at=Now()
+        )
+
+    def ask_running_to_stop(self) -> int:
+        """Note the wish to cancel; the worker's parent ends the process on its next beat."""
+        return self.filter(state=State.STARTED, cancel_requested_at=None).update(cancel_requested_at=Now())
+
+    def expire(self) -> int:
+        return self.filter(state__in=[State.PENDING, State.RETRY], expires_at__lte=Now()).move(
+            State.REVOKED, error_code="EXPIRED", error="It was still waiting when its time ran out."
+        )
+
+    def retry_now(self) -> int:
+        """Make jobs that wait for a retry, or for their time, due at once."""
+        due = self.filter(state=State.RETRY).move(State.PENDING, run_at=Now(), dispatched_at=None)
+        early = self.filter(state=State.PENDING, run_at__gt=Now())
+        return due + early.update(run_at=Now(), dispatched_at=None)
+
+    def revive(self, *, state: State, **values: Any) -> int:
+        """Run a FAILURE (replay) or REVOKED (reinstate) job again from the start, under its own id and key."""
+        return self.filter(state=state).move(State.PENDING, run_at=Now(), **FRESH | values)
+
+    def unfinished(self) -> Self:
+        return self.filter(finished_at=None)
+
+
+class Held(NamedTuple):
+    """A job in the hands of an attempt: everything running and settling it needs, and nothing else."""
+
+    id: UUID
+    task: str
+    queue: str
+    payload: dict[str, Any]
+    attempt: int
+    claim_token: UUID
+    retries: int
+    max_retries: int
+    deaths: int
+    max_deaths: int
+    worker_id: UUID
+    child_pid: int | None
+    child_ticks: int | None
+    cancel_requested_at: datetime | None
+    callback_url: str | None
+    trace: dict[str, Any] | None
+    key: str | None
+
+    @property
+    def idempotency_key(self) -> str:
+        return self.key or str(self.id)
+
+
+_HELD_COLUMNS = ", ".join(f"job.{name}" for name in Held._fields[:-1]) + ", key.key"
+
+CLAIM = f"""
+WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
+claimed AS (
+  UPDATE jobs_job AS job
+     SET state = 'STARTED', attempt = job.attempt + 1, claim_token = %(token)s, worker_id = %(worker)s,
+         child_pid = %(pid)s, child_ticks = %(ticks)s, started_at = clock.now
+    FROM clock
+   WHERE job.id = ANY(%(ids)s) AND job.state IN ('PENDING', 'RETRY')
+     AND job.run_at <= clock.now AND (job.expires_at IS NULL OR job.expires_at > clock.now)
+     AND job.cancel_requested_at IS NULL
+     AND NOT EXISTS (SELECT FROM jobs_queue AS q WHERE q.name = job.queue AND q.paused_at IS NOT NULL)
+     AND EXISTS (SELECT FROM jobs_worker AS w WHERE w.id = %(worker)s AND w.state = 'UP')
+  RETURNING job.*
+), refused AS (
+  UPDATE jobs_job AS job SET dispatched_at = NULL
+   WHERE job.id = ANY(%(ids)s) AND job.state IN ('PENDING', 'RETRY') AND job.dispatched_at IS NOT NULL
+     AND NOT EXISTS (SELECT FROM claimed WHERE claimed.id = job.id)
+)
+SELECT {_HELD_COLUMNS} FROM claimed AS job LEFT JOIN jobs_idempotencykey AS key ON key.job_id = job.id
+"""
+
+# After a claim whose answer was lost: did it land?
+CLAIMED_WITH = f"""
+SELECT {_HELD_COLUMNS} FROM jobs_job AS job LEFT JOIN jobs_idempotencykey AS key ON key.job_id = job.id
+ WHERE job.id = ANY(%(ids)s) AND job.state = 'STARTED' AND job.claim_token = %(token)s
+"""
+
+HELD_BY = f"""
+SELECT {_HELD_COLUMNS} FROM jobs_job AS job LEFT JOIN jobs_idempotencykey AS key ON key.job_id = job.id
+ WHERE job.finished_at IS NULL AND job.state = 'STARTED' AND job.worker_id = ANY(%(workers)s)
+"""
+
+HELD_AMONG = f"""
+SELECT {_HELD_COLUMNS} FROM jobs_job AS job LEFT JOIN jobs_idempotencykey AS key ON key.job_id = job.id
+ WHERE job.id = ANY(%(ids)s) AND job.state = 'STARTED' AND job.worker_id = %(worker)s
+"""
+
+# Jobs whose worker is DEAD, or has no row at all. Reads every unfinished row, so not on every sweep.
+HELD_BY_NOBODY = f"""
+SELECT {_HELD_COLUMNS} FROM jobs_job AS job LEFT JOIN jobs_idempotencykey AS key ON key.job_id = job.id
+ WHERE job.finished_at IS NULL AND job.state = 'STARTED'
+   AND NOT EXISTS (SELECT FROM jobs_worker AS w WHERE w.id = job.worker_id AND w.state <> 'DEAD')
+"""
+
+SUCCEED = """
+UPDATE jobs_job AS job
+   SET state = 'SUCCESS', finished_at = clock_timestamp(), result = done.result::jsonb,
+       error_code = NULL, error = NULL, traceback = NULL, fingerprint = NULL
+  FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(tokens)s::uuid[], %(results)s::text[])
+       AS done(id, attempt, token, result)
+ WHERE job.id = done.id AND job.state = 'STARTED' AND job.attempt = done.attempt AND job.claim_token = done.token
+RETURNING job.id
+"""
+
+# A wish to cancel wins over every way of going on (`yields`).
+_CANCELLED = "(job.cancel_requested_at IS NOT NULL AND %(yields)s)"
+_ENDS = f"({_CANCELLED} OR %(final)s)"
+
+# An attempt that did not succeed.
+END_ATTEMPT = f"""
+WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
+before AS (SELECT id, run_at FROM jobs_job WHERE id = %(id)s),
+ended AS (
+  UPDATE jobs_job AS job
+     SET state = CASE WHEN {_CANCELLED} THEN 'REVOKED' ELSE %(state)s END,
+         finished_at = CASE WHEN {_ENDS} THEN clock.now END,
+         retries = job.retries + CASE WHEN {_CANCELLED} THEN 0 ELSE %(retried)s END,
+         deaths = job.deaths + CASE WHEN {_CANCELLED} THEN 0 ELSE %(died)s END,
+         run_at = CASE WHEN {_ENDS} THEN job.run_at ELSE clock.now + make_interval(secs => %(delay)s) END,
+         dispatched_at = CASE WHEN {_ENDS} THEN job.dispatched_at END,
+         error_code = %(error_code)s, error = %(error)s, traceback = %(traceback)s, fingerprint = %(fingerprint)s
+    FROM clock, before
+   WHERE job.id = %(id)s AND before.id = job.id AND job.state = 'STARTED'
+     AND job.attempt = %(attempt)s AND job.claim_token = %(token)s
+  RETURNING job.*, before.run_at AS due_at, clock.now
+)
+INSERT INTO jobs_attempt (job_id, number, outcome, due_at, started_at, ended_at, worker_id, worker_name, child_pid,
+                          claim_token, error_code, error, traceback, fingerprint, signal, exit_code, delay)
+SELECT id, attempt, CASE WHEN state = 'REVOKED' THEN 'REVOKED' ELSE %(outcome)s END, due_at, started_at, now,
+       worker_id, coalesce((SELECT name FROM jobs_worker AS w WHERE w.id = ended.worker_id), ''), child_pid,
+       claim_token, error_code, error, traceback, fingerprint, %(signal)s::int, %(exit_code)s::int,
+       CASE WHEN finished_at IS NULL THEN %(delay)s::float END
+  FROM ended
+RETURNING outcome, worker_name
+"""
+
+# Did an earlier settlement of mine, whose answer was lost, land?
+LANDED = """
+SELECT job.state FROM jobs_job AS job
+ WHERE job.id = %(id)s AND job.attempt = %(attempt)s AND job.claim_token = %(token)s AND job.state = %(state)s
+   AND job.finished_at IS NOT NULL
+UNION ALL
+SELECT a.outcome FROM jobs_attempt AS a
+ WHERE a.job_id = %(id)s AND a.number = %(attempt)s AND a.claim_token = %(token)s
+   AND a.outcome IN (%(outcome)s, 'REVOKED')
+"""
+
+FENCED = """
+INSERT INTO jobs_attempt (job_id, number, outcome, ended_at, worker_id, worker_name, child_pid, claim_token,
+                          error_code, error, traceback, fingerprint, fenced_at, fenced_outcome)
+SELECT id, %(attempt)s, 'FENCED', clock_timestamp(), %(worker)s::uuid, '', %(pid)s::int, %(token)s,
+       '', '', '', '', clock_timestamp(), %(outcome)s
+  FROM jobs_job WHERE id = %(id)s
+ON CONFLICT (job_id, number)
+DO UPDATE SET fenced_at = EXCLUDED.fenced_at, fenced_outcome = EXCLUDED.fenced_outcome
+        WHERE jobs_attempt.fenced_at IS NULL
+"""
