@@ -1,0 +1,60 @@
+"""The Celery application: everything about it that a lost or repeated message could depend on is set here."""
+
+import os
+
+from celery import Celery, signals
+from kombu import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from django.conf import settings
+
+from config.env import broker
+from jobs.policies import longest_hard_limit
+
+app = Celery("switchyard", set_as_current=True)
+app.conf.update(
+    broker_url=broker(settings.REDIS_URL),
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={
+        "visibility_timeout": longest_hard_limit() + 600,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 10,
+    },
+    # JSON only: no message can make a worker unpickle
+    accept_content=["json"],
+    task_serializer="json",
+    result_serializer="json",
+    # The second net under the claim
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    worker_disable_prefetch=False,
+    # Declared queues only: a typo must not make a list nobody reads
+    task_queues=[Queue(name) for name in settings.JOB_QUEUES],
+    task_default_queue="default",
+    task_create_missing_queues=False,
+    imports=["jobs.tasks", "deadletters.tasks", "monitoring.tasks"],
+    task_ignore_result=False,
+    result_backend="jobs.results:JobResults",
+    result_extended=True,
+    worker_max_tasks_per_child=1000,
+    worker_soft_shutdown_timeout=10,
+    worker_hijack_root_logger=False,
+    worker_send_task_events=True,
+    worker_consumer="jobs.consumer:JobConsumer",
+    beat_scheduler="jobs.ticks:TickScheduler",
+    timezone="UTC",
+    enable_utc=True,
+)
+
+
+app.steps["worker"].add("jobs.parent:ParentStep")
+
+
+@signals.setup_logging.connect
+def keep_django_logging(**_: object) -> None:
+    """Celery leaves logging alone when this signal has a receiver."""

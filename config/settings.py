@@ -1,0 +1,141 @@
+"""All settings, by topic. Everything from outside comes through the readers in config.env."""
+
+import sys
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+from config import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# Where it runs
+DEBUG = env.env_bool("DEBUG", False)
+INSECURE_KEY = "insecure-only-for-development"
+SECRET_KEY = env.env_text("SECRET_KEY", INSECURE_KEY)
+if not DEBUG and SECRET_KEY == INSECURE_KEY:
+    raise ImproperlyConfigured("SECRET_KEY must be set when DEBUG is off (DEBUG=1 allows the development key).")
+ALLOWED_HOSTS = env.env_list("ALLOWED_HOSTS", "127.0.0.1,localhost")
+SITE_URL = env.env_text("SITE_URL", "http://127.0.0.1:8000")
+DATA_DIR = Path(env.env_text("DATA_DIR", str(BASE_DIR / ".data")))
+
+# PostgreSQL is the truth, Redis carries tickets
+DATABASES = {"default": env.database(env.env_text("DATABASE_URL", "postgresql://localhost/switchyard"))}
+REDIS_URL = env.env_text("REDIS_URL", "redis://localhost:6379/0")
+PREPARED_STATEMENTS = env.env_bool("PREPARED_STATEMENTS", True)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Jobs
+POLICIES_FILE = Path(env.env_text("POLICIES_FILE", str(BASE_DIR / "config" / "policies.toml")))
+PRIORITIES = ("high", "default", "low")
+JOB_QUEUES = (*PRIORITIES, "solo", "system")
+PAYLOAD_LIMIT_BYTES = 256 * 1024
+RESULT_LIMIT_BYTES = 1024 * 1024
+ERROR_LIMIT_CHARACTERS = 20_000
+KEY_TTL_SECONDS = env.env_number("KEY_TTL_SECONDS", 24 * 3600, int)
+KEY_PATIENCE_MS = 2000
+RETENTION_DAYS = env.env_number("RETENTION_DAYS", 30, int)
+
+# Liveness; PostgreSQL's clock decides
+HEARTBEAT_SECONDS = env.env_number("HEARTBEAT_SECONDS", 5.0, float)
+LEASE_SECONDS = env.env_number("LEASE_SECONDS", 30.0, float)
+BEAT_LEASE_SECONDS = env.env_number("BEAT_LEASE_SECONDS", 15.0, float)
+DISPATCH_SECONDS = env.env_number("DISPATCH_SECONDS", 1.0, float)
+TICKET_GRACE_SECONDS = env.env_number("TICKET_GRACE_SECONDS", 10.0, float)
+
+# The world outside
+PAYMENT_GATEWAY_URL = env.env_text("PAYMENT_GATEWAY_URL")
+WEBHOOK_SECRET = env.env_text("WEBHOOK_SECRET", SECRET_KEY)
+WEBHOOK_ALLOWED_HOSTS = env.env_list("WEBHOOK_ALLOWED_HOSTS")
+PIPELINE_ROOTS = env.env_list("PIPELINE_ROOTS", f"file://{DATA_DIR}/sandbox/,memory://")
+REPORT_RECIPIENTS = env.env_list("REPORT_RECIPIENTS")
+DEFAULT_FROM_EMAIL = env.env_text("DEFAULT_FROM_EMAIL", "switchyard@localhost")
+EMAIL_TIMEOUT = 20
+globals().update(env.mail(env.env_text("EMAIL_URL")))
+
+INSTALLED_APPS = [
+    "config.admin_site.AdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django_celery_results",
+    "django_celery_beat",
+    "ninja",
+    "api",
+    "jobs",
+    "deadletters",
+    "monitoring",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LOGIN_URL = "admin:login"
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / ".static"
+WHITENOISE_USE_FINDERS = True
+
+# Time
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+
+# Secure by default; plain HTTP only where DEBUG says so
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+
+# django-celery-beat
+DJANGO_CELERY_BEAT_TZ_AWARE = True
+
+# Logs: JSON lines unless a person is looking
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"job": {"()": "jobs.logs.JobFields"}},
+    "formatters": {
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s",
+            "rename_fields": {"asctime": "ts", "levelname": "level", "name": "logger", "message": "msg"},
+        },
+        "plain": {"()": "jobs.logs.PlainFormatter"},
+    },
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "plain" if sys.stderr.isatty() or env.env_text("LOG_FORMAT") == "plain" else "json",
+            "filters": ["job"],
+        }
+    },
+    "root": {"handlers": ["console"], "level": env.env_text("LOG_LEVEL", "INFO")},
+}

@@ -1,0 +1,212 @@
+"""A job as it is wanted: checked in every field, not yet written."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from django.conf import settings
+from django.utils.dateparse import parse_datetime
+from django.utils.timezone import is_naive
+
+from jobs import registry
+from jobs.errors import InvalidJob
+from jobs.ids import uuid7
+from jobs.policies import Policy
+from jobs.states import State
+from jobs.storable import check_text, dumps
+
+MAX_TAGS = 20
+LABEL_LENGTH = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """Everything an INSERT needs. `queue` is where it goes, `asked_queue` what the caller said (or nothing)."""
+
+    id: UUID
+    task: str
+    policy: Policy
+    payload: dict[str, Any]
+    payload_text: str
+    asked_queue: str | None
+    run_at: datetime | None
+    delay: float
+    expires_at: datetime | None
+    callback_url: str | None
+    tags: list[str]
+    schedule: str | None
+    trace: dict[str, Any] | None
+    key: str | None
+    scope: str
+
+    @property
+    def queue(self) -> str:
+        return self.asked_queue or self.policy.queue
+
+    @property
+    def ticket_queue(self) -> str:
+        """A job whose next death would be its last runs alone."""
+        return "solo" if self.policy.max_deaths == 1 else self.queue
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the request as the caller sent it: before defaults, without times."""
+        request = [self.task, self.payload, self.asked_queue, self.callback_url, self.tags]
+        return hashlib.sha256(json.dumps(request, sort_keys=True, separators=(",", ":")).encode()).digest()
+
+    def labels(self) -> list[str]:
+        """What the job can be searched by: its tags and its policy's searchable fields."""
+        fields = [(name, self.payload.get(name)) for name in self.policy.searchable]
+        values = [f"{name}:{value}" for name, value in fields if isinstance(value, (str, int, float))]
+        return sorted({text[:LABEL_LENGTH] for text in [*(f"tag:{tag}" for tag in self.tags), *values]})
+
+    def fields(self) -> dict[str, Any]:
+        """The row's columns, less the times PostgreSQL's clock decides."""
+        return {
+            "id": self.id,
+            "task": self.task,
+            "queue": self.queue,
+            "payload": self.payload,
+            "state": State.PENDING,
+            "max_retries": self.policy.max_retries,
+            "max_deaths": self.policy.max_deaths,
+            "expires_at": self.expires_at,
+            "callback_url": self.callback_url,
+            "tags": self.tags,
+            "schedule": self.schedule,
+            "trace": self.trace,
+        }
+
+    def columns(self) -> dict[str, Any]:
+        """The parameters of the INSERT."""
+        return self.fields() | {
+            "payload": self.payload_text,
+            "trace": json.dumps(self.trace) if self.trace is not None else None,
+            "run_at": self.run_at,
+            "delay": self.delay,
+            "labels": self.labels(),
+            "key": self.key,
+            "scope": self.scope,
+            "fingerprint": self.fingerprint if self.key is not None else b"",
+        }
+
+
+def draft(
+    task: Any,
+    payload: Mapping[str, Any] | None = None,
+    *,
+    key: str | None = None,
+    scope: str = "",
+    queue: str | None = None,
+    run_at: datetime | str | None = None,
+    delay: float = 0,
+    expires_at: datetime | str | None = None,
+    callback_url: str | None = None,
+    tags: Iterable[str] = (),
+    job_id: UUID | str | None = None,
+    schedule: str | None = None,
+    trace: dict[str, Any] | None = None,
+) -> Draft:
+    """Check a job and everything about it. Raises InvalidJob, which names the field, and writes nothing.
+
+    `task` is a JobTask or its name, `payload` its arguments by name, `delay` seconds from now,
+    `expires_at` a time after which it is no longer worth starting.
+    """
+    task = task if getattr(task, "is_job", False) else registry.find(task)
+    given = _payload(payload)
+    text = dumps(given, field="/payload", limit=settings.PAYLOAD_LIMIT_BYTES)
+    registry.check(task, text)
+    return Draft(
+        id=_uuid(job_id),
+        task=task.name,
+        policy=task.policy,
+        payload=given,
+        payload_text=text,
+        asked_queue=_queue(queue, task.policy.queue),
+        run_at=_time(run_at, "/run_at"),
+        delay=_delay(delay),
+        expires_at=_time(expires_at, "/expires_at"),
+        callback_url=_callback(callback_url),
+        tags=_tags(tags),
+        schedule=schedule,
+        trace=trace,
+        key=None if key is None else _key(key),
+        scope=scope,
+    )
+
+
+def _payload(payload: Any) -> dict[str, Any]:
+    if payload is None:
+        return {}
+    if not isinstance(payload, Mapping):
+        raise InvalidJob("/payload", f"must be an object of arguments by name, not {type(payload).__name__}")
+    return dict(payload)
+
+
+def _uuid(value: UUID | str | None) -> UUID:
+    if value is None:
+        return uuid7()
+    try:
+        return value if isinstance(value, UUID) else UUID(str(value))
+    except ValueError:
+        raise InvalidJob("/task_id", f"{value!r} is not a UUID") from None
+
+
+def _queue(queue: str | None, own: str) -> str | None:
+    """Callers choose a priority; the house's own queues are for the tasks whose policy names them."""
+    if queue is None or queue in settings.PRIORITIES or queue == own:
+        return queue
+    raise InvalidJob("/queue", f"{queue!r} is unknown; it must be one of {', '.join(settings.PRIORITIES)}")
+
+
+def _time(value: datetime | str | None, field: str) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = parse_datetime(value) if isinstance(value, str) else value
+    except ValueError:
+        moment = None
+    if not isinstance(moment, datetime):
+        raise InvalidJob(field, f"{value!r} is not a time like 2026-11-20T03:00:00Z")
+    if is_naive(moment):
+        raise InvalidJob(field, f"{value!r} has no time zone; add Z or an offset")
+    return moment
+
+
+def _delay(value: Any) -> float:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if not isinstance(value, (int, float)) or not 0 <= value <= 10 * 366 * 86400:
+        raise InvalidJob("/delay", f"{value!r} is not a number of seconds between 0 and ten years")
+    return float(value)
+
+
+def _callback(url: str | None) -> str | None:
+    if url is None:
+        return None
+    check_text(url, field="/callback_url", limit=2000)
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidJob("/callback_url", f"{url!r} is not an http or https URL")
+    return url
+
+
+def _tags(tags: Any) -> list[str]:
+    if isinstance(tags, str) or not isinstance(tags, Iterable):
+        raise InvalidJob("/tags", "must be a list of strings")
+    found = [check_text(tag, field=f"/tags/{index}", limit=100) for index, tag in enumerate(tags)]
+    if len(found) > MAX_TAGS:
+        raise InvalidJob("/tags", f"has {len(found)} entries, the limit is {MAX_TAGS}")
+    return sorted(set(found))
+
+
+def _key(key: Any) -> str:
+    if check_text(key, field="/idempotency_key", limit=255) == "":
+        raise InvalidJob("/idempotency_key", "must not be empty")
+    return key

@@ -1,0 +1,78 @@
+"""What may go into a JSON column or a text column of PostgreSQL.
+
+jsonb refuses NUL (22P05) and lone surrogates (22P02), JSON has no NaN, and none of these may surface
+as a database error hours later: they are refused by name, or cleaned, before a statement is built.
+"""
+
+import json
+import math
+import re
+from typing import Any
+
+from jobs.errors import InvalidJob
+
+MAX_DEPTH = 100
+UNSTORABLE_TEXT = re.compile("[\x00\ud800-\udfff]")
+
+
+def dumps(value: Any, *, field: str, limit: int) -> str:
+    """`value` as JSON text of at most `limit` bytes; raises InvalidJob naming the place inside `field`."""
+    _check(value, field, 0)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    size = len(text.encode())
+    if size > limit:
+        raise InvalidJob(field, f"is {size} bytes as JSON, the limit is {limit}")
+    return text
+
+
+def check_text(value: Any, *, field: str, limit: int) -> str:
+    """A string of at most `limit` characters that PostgreSQL can hold; raises InvalidJob."""
+    if not isinstance(value, str):
+        raise InvalidJob(field, f"must be a string, not {type(value).__name__}")
+    if len(value) > limit:
+        raise InvalidJob(field, f"is {len(value)} characters long, the limit is {limit}")
+    _check_characters(value, field)
+    return value
+
+
+def clean(text: str, *, limit: int) -> str:
+    """Text of somebody else's, made storable: NUL and surrogates replaced, the middle cut out over `limit`."""
+    text = UNSTORABLE_TEXT.sub("\ufffd", text)
+    if len(text) <= limit:
+        return text
+    half = (limit - 20) // 2
+    return f"{text[:half]}\n... cut ...\n{text[-half:]}"
+
+
+def _check(value: Any, field: str, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise InvalidJob(field[:200], f"is nested more than {MAX_DEPTH} levels deep")
+    match value:
+        case None | bool() | int():
+            pass
+        case str():
+            _check_characters(value, field)
+        case float():
+            if not math.isfinite(value):
+                raise InvalidJob(field, f"{value} is not a JSON number")
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise InvalidJob(field, f"has the key {key!r}, which is not a string")
+                _check_characters(key, field)
+                _check(item, f"{field}/{_escape(key)}", depth + 1)
+        case list() | tuple():
+            for index, item in enumerate(value):
+                _check(item, f"{field}/{index}", depth + 1)
+        case _:
+            raise InvalidJob(field, f"{type(value).__name__} is not a JSON value")
+
+
+def _check_characters(text: str, field: str) -> None:
+    if found := UNSTORABLE_TEXT.search(text):
+        name = "a NUL character" if found[0] == "\x00" else "a lone surrogate"
+        raise InvalidJob(field, f"contains {name}, which cannot be stored")
+
+
+def _escape(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")

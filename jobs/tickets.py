@@ -1,0 +1,153 @@
+"""Tickets: the broker messages that let a worker claim a job. They may be lost or arrive twice.
+
+A ticket is an ordinary Celery message without arguments; PostgreSQL holds those. It is built from a
+template and pushed without retries through a connection of its own, because Celery's publisher waits
+6 s for a Redis that is down and for ever for one that hangs.
+"""
+
+import base64
+import json
+import logging
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+from uuid import UUID
+
+import redis
+from django.conf import settings
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+logger = logging.getLogger(__name__)
+
+HEALTHY_TIMEOUT = 0.8
+PROBE_TIMEOUT = 0.04
+QUIET_SECONDS = 3.0
+ID_SLOT, TAG_SLOT = "@job-id@", "@delivery-tag@"
+
+
+class Ticket(NamedTuple):
+    job: UUID
+    task: str
+    queue: str
+
+
+class _Publisher:
+    """Pushes tickets, and after a failure leaves Redis alone for a few seconds."""
+
+    def __init__(self) -> None:
+        self._clients = {timeout: _client(timeout) for timeout in (HEALTHY_TIMEOUT, PROBE_TIMEOUT)}
+        self._timeout = HEALTHY_TIMEOUT
+        self._quiet_until = 0.0
+
+    def is_quiet(self) -> bool:
+        return time.monotonic() < self._quiet_until
+
+    def push(self, tickets: Sequence[Ticket]) -> bool:
+        """Whether the tickets were handed over; False costs at most one time-out."""
+        if self.is_quiet():
+            return False
+        try:
+            self._push(tickets)
+        except redis.RedisError as error:
+            self._quiet_until, self._timeout = time.monotonic() + QUIET_SECONDS, PROBE_TIMEOUT
+            logger.warning("tickets not published", extra={"tickets": len(tickets), "reason": str(error)})
+            return False
+        self._timeout = HEALTHY_TIMEOUT
+        return True
+
+    def _push(self, tickets: Sequence[Ticket]) -> None:
+        by_queue = defaultdict(list)
+        for ticket in tickets:
+            by_queue[ticket.queue].append(message(ticket))
+        client = self._clients[self._timeout]
+        if len(by_queue) == 1:
+            [(queue, messages)] = by_queue.items()
+            client.lpush(queue, *messages)
+            return
+        pipeline = client.pipeline(transaction=False)
+        for queue, messages in by_queue.items():
+            pipeline.lpush(queue, *messages)
+        pipeline.execute()
+
+
+def publish(tickets: Sequence[Ticket]) -> bool:
+    """Put tickets on their queues, once, without retries. False: the dispatcher must issue them."""
+    return not tickets or _publisher().push(tickets)
+
+
+def can_publish() -> bool:
+    """Whether it is worth trying now; right after a failure it is not."""
+    return not _publisher().is_quiet()
+
+
+def message(ticket: Ticket) -> str:
+    """The ticket as kombu's Redis transport stores it: Celery's message protocol 2, base64 body."""
+    text = _template(ticket.task, ticket.queue)
+    return text.replace(ID_SLOT, str(ticket.job)).replace(TAG_SLOT, str(uuid.uuid4()))
+
+
+@cache
+def _publisher() -> _Publisher:
+    return _Publisher()
+
+
+def _client(timeout: float) -> redis.Redis:
+    return redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        lib_name=None,
+        lib_version=None,
+    )
+
+
+@cache
+def _template(task: str, queue: str) -> str:
+    body = json.dumps([[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+    return json.dumps(
+        {
+            "body": base64.b64encode(body.encode()).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": _headers(task),
+            "properties": {
+                "correlation_id": ID_SLOT,
+                "reply_to": "",
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": "", "routing_key": queue},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": TAG_SLOT,
+            },
+        }
+    )
+
+
+def _headers(task: str) -> dict[str, object]:
+    return {
+        "lang": "py",
+        "task": task,
+        "id": ID_SLOT,
+        "shadow": None,
+        "eta": None,
+        "expires": None,
+        "group": None,
+        "group_index": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "root_id": ID_SLOT,
+        "parent_id": None,
+        "argsrepr": "()",
+        "kwargsrepr": "{}",
+        "origin": "switchyard",
+        "ignore_result": True,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
+    }
