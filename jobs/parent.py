@@ -1,0 +1,177 @@
+"""What a worker's parent does on every beat: record ends, end cancelled jobs, notice lost children, obey pauses.
+
+The event loop never waits for PostgreSQL: it hands over what it saw, and does what the beat thread asks
+of it (`call_soon`) about consumers and children.
+"""
+
+import atexit
+import logging
+import os
+import signal
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any
+from uuid import UUID
+
+from celery import bootsteps
+from celery.signals import worker_shutting_down
+from celery.worker import state as worker_state
+
+from jobs import rescue, unknown
+from jobs.liveness import Heartbeat
+from jobs.models import Queue, Worker
+from jobs.processes import is_child_alive, me
+from jobs.querysets import Held
+from jobs.rescue import Ended
+
+logger = logging.getLogger("jobs.parent")
+
+
+class Parent:
+    """The state a parent keeps between beats: jobs its children took, and what it suspects of them."""
+
+    def __init__(self) -> None:
+        self.running: dict[UUID, int] = {}
+        self.queues: list[str] = []
+        self.worker: Any = None
+        self.heartbeat: Heartbeat | None = None
+        self._reports: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._suspects: set[UUID] = set()
+        self._told_to_end: set[UUID] = set()
+
+    def begin(self, worker: Any) -> None:
+        """Enlist before the first ticket is taken, leave when the process ends, warm or cold."""
+        self.worker = worker
+        self.queues = [str(name) for name in worker.app.amqp.queues.consume_from]
+        self.heartbeat = Heartbeat(Worker.Kind.WORKER, me.name, queues=self.queues, concurrency=worker.concurrency)
+        self.heartbeat.duties = [self._record_reports, self._look_at_running, self._obey_pauses]
+        self.heartbeat.last_duties = [self._record_reports, self._release_the_rest]
+        self.heartbeat.start()
+        self._start_paused()
+        worker_shutting_down.connect(self._on_stop_signal)
+        atexit.register(self._leave, os.getpid())
+
+    def report(self, ended: Ended) -> None:
+        """Called in the event loop: note an end and have it recorded at once."""
+        self._hand_over(lambda: rescue.record_end(ended))
+
+    def report_unknown(self, job: UUID, task: str) -> None:
+        """Called in the event loop: a ticket for a task this worker does not know."""
+        self._hand_over(lambda: unknown.settle_unknown(job, task))
+
+    def _hand_over(self, work: Callable[[], None]) -> None:
+        self._reports.put(work)
+        if self.heartbeat is not None:
+            self.heartbeat.wake()
+
+    def _on_stop_signal(self, **_: Any) -> None:
+        if self.heartbeat is not None:
+            self.heartbeat.stop_claiming()
+
+    def _leave(self, pid: int) -> None:
+        if os.getpid() == pid and self.heartbeat is not None:
+            self.heartbeat.leave()
+
+    def _record_reports(self) -> None:
+        """Reported ends come first: they know the signal, which the process table does not."""
+        while True:
+            try:
+                work = self._reports.get_nowait()
+            except Empty:
+                return
+            try:
+                work()
+            except BaseException:
+                self._reports.put(work)
+                raise
+
+    def _look_at_running(self) -> None:
+        taken, active = list(self.running), _active_jobs()
+        held = rescue.held_by_me(taken)
+        for gone in [job for job in taken if job not in held and job not in active]:
+            self.running.pop(gone, None)
+        self._told_to_end &= held.keys()
+        for job in held.values():
+            if job.cancel_requested_at is not None:
+                self._end_child(job)
+        self._record_lost([job for job in held.values() if not _is_in_good_hands(job, active)])
+
+    def _record_lost(self, lost: list[Held]) -> None:
+        """Lost on two beats running: the report of an end, which knows more, may be on its way after the first."""
+        for job in lost:
+            if job.id not in self._suspects:
+                continue
+            if is_child_alive(job.child_pid or 0, job.child_ticks):
+                rescue.record_release(job, "Its process went on to other work without settling it.")
+            else:
+                rescue.record_death(job)
+        self._suspects = {job.id for job in lost}
+
+    def _end_child(self, job: Held) -> None:
+        """Ask politely first, and on the next beat not politely."""
+        how = signal.SIGKILL if job.id in self._told_to_end else signal.SIGTERM
+        self._told_to_end.add(job.id)
+        self.worker.hub.call_soon(self._end_child_if_it_still_runs, str(job.id), job.child_pid, how)
+
+    def _end_child_if_it_still_runs(self, job_id: str, pid: int, how: signal.Signals) -> None:
+        """In the event loop, where no child can change its job meanwhile."""
+        for request in list(worker_state.active_requests):
+            if request.id == job_id and request.worker_pid == pid:
+                self.worker.pool.terminate_job(pid, how)
+
+    def _start_paused(self) -> None:
+        """Pauses are read before the consumer starts, so a restart does not leak a single job."""
+        self.worker.app.amqp.queues.deselect(list(_paused_queues()))
+
+    def _obey_pauses(self) -> None:
+        """What should be consumed against what is, on every beat: a reconnect may have replaced the consumer."""
+        paused = _paused_queues()
+        if consumer := getattr(self.worker, "consumer", None):
+            self.worker.hub.call_soon(_consume_all_but, consumer, self.queues, paused)
+
+    def _release_the_rest(self) -> None:
+        rescue.release_all_of_mine("Its worker was stopped before it finished.")
+
+
+parent = Parent()
+
+
+class ParentStep(bootsteps.StartStopStep):
+    """Starts the parent's duties once the pool is there and before the consumer."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        me.name = worker.hostname
+        super().__init__(worker, **options)
+
+    def start(self, worker: Any) -> None:
+        parent.begin(worker)
+
+
+def _is_in_good_hands(job: Held, active: set[UUID]) -> bool:
+    return job.id in active and is_child_alive(job.child_pid or 0, job.child_ticks)
+
+
+def _active_jobs() -> set[UUID]:
+    """Jobs the children are busy with, as the event loop knows it; it may change the set while we read."""
+    while True:
+        try:
+            return {UUID(request.id) for request in list(worker_state.active_requests)}
+        except RuntimeError:
+            continue
+
+
+def _paused_queues() -> set[str]:
+    return set(Queue.objects.exclude(paused_at=None).values_list("name", flat=True))
+
+
+def _consume_all_but(consumer: Any, queues: list[str], paused: set[str]) -> None:
+    if consumer.task_consumer is None:
+        return
+    for queue in queues:
+        consuming = consumer.task_consumer.consuming_from(queue)
+        if queue in paused and consuming:
+            consumer.cancel_task_queue(queue)
+        elif queue not in paused and not consuming:
+            consumer.add_task_queue(queue)

@@ -1,0 +1,72 @@
+"""What the worker's parent does when an attempt ends without settling: it reports, and never waits for the database.
+
+Celery sends no task_failure when it requeues a lost worker's message, so the Request class, Celery's
+extension point, is where a child's death can be seen. Celery calls on_accepted, on_failure, on_timeout
+and revoked on it.
+"""
+
+import re
+from typing import Any, cast
+from uuid import UUID
+
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]
+from celery.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
+from celery.worker.request import Request
+from celery.worker.state import task_ready
+
+from jobs.parent import parent
+from jobs.rescue import Cause, Ended
+
+EXIT = re.compile(r"(signal|exitcode) (-?\d+)")
+
+
+class JobRequest(Request):
+    """A ticket on its way through the parent."""
+
+    def on_accepted(self, pid: Any, time_accepted: float) -> None:
+        parent.running[UUID(self.id)] = pid
+        super().on_accepted(pid, time_accepted)
+
+    def revoked(self) -> bool:
+        """Never: the claim decides, and Celery's set of revoked ids would discard a replay for three hours."""
+        return False
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        error = exc_info.exception
+        error = error.exc if isinstance(error, ExceptionWithTraceback) else error
+        cause = _cause(error, return_ok)
+        if cause is None:
+            super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+        else:
+            self._ended(cause, str(error))
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if not soft:
+            self._ended(Cause.TIME_LIMIT, f"The hard time limit of {timeout:g} s was reached.")
+
+    def _ended(self, cause: Cause, text: str) -> None:
+        task_ready(self)
+        self.acknowledge()
+        self.send_event("task-failed", exception=text, traceback="")
+        signal, exit_code = _exit(text)
+        parent.report(Ended(UUID(self.id), cast(int | None, self.worker_pid), cause, text, signal, exit_code))
+
+
+def _cause(error: BaseException, return_ok: bool) -> Cause | None:
+    """Why the process ended; None when it did not, and the child has settled."""
+    if isinstance(error, Terminated):
+        return Cause.TERMINATED
+    if isinstance(error, TimeLimitExceeded):
+        return Cause.TIME_LIMIT
+    if isinstance(error, WorkerLostError) or (isinstance(error, SystemExit) and not return_ok):
+        return Cause.DEATH
+    return None
+
+
+def _exit(text: str) -> tuple[int | None, int | None]:
+    """Signal and exit code out of billiard's words, the only place they reach this far."""
+    found = EXIT.search(text)
+    if found is None:
+        return None, None
+    number = abs(int(found[2]))
+    return (number, None) if found[1] == "signal" else (None, number)
