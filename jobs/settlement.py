@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
 from jobs import connections, querysets
 from jobs.backoff import death_delay, retry_delay
-from jobs.errors import Unanswered
+from jobs.errors import JobError, Unanswered
+from jobs.models import Event
 from jobs.outcomes import (
     Abandoned,
     Cancelled,
@@ -210,8 +212,14 @@ def _call_back(job: Held, state: State, result: Any, error: ErrorReport | None) 
         return
     body = {"task_id": str(job.id), "task_type": job.task, "status": state.value, "result": result}
     body["error"] = {"code": error.code, "message": error.message} if error else None
+    if len(json.dumps(result)) > settings.PAYLOAD_LIMIT_BYTES // 2:
+        body |= {"result": None, "result_omitted": "too large; read it from the API"}
     key = f"callback:{job.id}:{job.attempt}"
-    submit("deliver_webhook", {"url": job.callback_url, "body": body}, key=key, scope="callback")
+    try:
+        submit("deliver_webhook", {"url": job.callback_url, "body": body}, key=key, scope="callback")
+    except JobError as refused:
+        # An address that was fine at submit may be forbidden by now; that must not stop the settlement.
+        Event.objects.create(job_id=job.id, verb="callback refused", reason=str(refused), details={})
 
 
 def _fence(job: Held, found: Verdict) -> None:

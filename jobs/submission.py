@@ -1,7 +1,8 @@
 """Submitting: a job and its idempotency key, written in the caller's transaction, ticketed on commit."""
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -175,7 +176,7 @@ def _insert_keyed(wanted: Draft, values: dict[str, Any]) -> list[tuple[Any, ...]
     try:
         if not connection.in_atomic_block:
             return on_django(_alone(INSERT_KEYED_JOB), values)
-        with transaction.atomic(), _patience():
+        with transaction.atomic(), patience():
             return on_django(INSERT_KEYED_JOB, values)
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE:
@@ -191,20 +192,15 @@ def _alone(statement: str) -> str:
     return statement.replace("SELECT clock_timestamp() AS now", f"SELECT clock_timestamp() AS now, {patience}", 1)
 
 
-class _patience:
-    """A lock time-out for one statement inside the caller's transaction, put back afterwards."""
-
-    def __enter__(self) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT current_setting('lock_timeout')")
-            [self.before] = cursor.fetchone()
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(settings.KEY_PATIENCE_MS)])
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # After an error the savepoint's rollback has put it back.
-        if kind is None:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT set_config('lock_timeout', %s, true)", [self.before])
+@contextmanager
+def patience() -> Iterator[None]:
+    """A lock time-out for the statements inside, put back afterwards; an error's savepoint puts it back too."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('lock_timeout')")
+        [before] = cursor.fetchone()
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(settings.KEY_PATIENCE_MS)])
+        yield
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
 
 
 def _as_job(wanted: Draft, **times: Any) -> Job:

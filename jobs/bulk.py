@@ -1,0 +1,177 @@
+"""Submitting many jobs at once: keys in one statement, rows by COPY, tickets in one pipeline."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, OperationalError, connection, transaction
+
+from jobs import tickets
+from jobs.connections import on_django
+from jobs.drafting import Draft
+from jobs.errors import JobExists, KeyBusy, KeyReused
+from jobs.models import IdempotencyKey
+from jobs.submission import KEY_TAKEN_OVER, LOCK_NOT_AVAILABLE, patience, publish_on_commit, refuse_when_full
+from jobs.tickets import Ticket
+
+CHUNK = 1000
+COLUMNS = (
+    "id", "task", "queue", "payload", "state", "attempt", "retries", "max_retries", "deaths", "max_deaths",
+    "created_at", "run_at", "expires_at", "dispatched_at", "dispatch_no", "callback_url", "tags", "schedule", "trace",
+)  # fmt: skip
+
+# The same rule as for one key (jobs.submission), for a sorted list of them.
+_WIN_KEYS = f"""
+WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
+wanted AS MATERIALIZED (
+  SELECT * FROM unnest(%(ids)s::uuid[], %(scopes)s::text[], %(keys)s::text[], %(fingerprints)s::bytea[])
+           AS w(job_id, scope, key, fingerprint)
+), won AS (
+  INSERT INTO jobs_idempotencykey AS held (job_id, scope, key, fingerprint, created_at, expires_at)
+  SELECT job_id, scope, key, fingerprint, now, now + make_interval(secs => %(ttl)s) FROM wanted, clock
+  ON CONFLICT (scope, key) DO UPDATE
+    SET job_id = EXCLUDED.job_id, fingerprint = EXCLUDED.fingerprint,
+        created_at = EXCLUDED.created_at, expires_at = EXCLUDED.expires_at
+    WHERE held.expires_at <= EXCLUDED.created_at AND NOT EXISTS (
+      SELECT FROM jobs_job AS j WHERE j.id = held.job_id AND j.state NOT IN ('SUCCESS', 'REVOKED'))
+  RETURNING job_id, scope, key
+), told AS (
+  INSERT INTO jobs_event (at, job_id, verb, actor, reason, details)
+  SELECT clock_timestamp(), job.id, '{KEY_TAKEN_OVER}', '', '', '{{}}'
+    FROM won JOIN jobs_idempotencykey AS before USING (scope, key) JOIN jobs_job AS job ON job.id = before.job_id
+)
+SELECT job_id FROM won
+"""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of one draft: a new job, an earlier one under the same key, or a refusal."""
+
+    job_id: UUID
+    replayed: bool = False
+    error: KeyReused | None = None
+
+
+def submit_many(wanted: Iterable[Draft], *, atomic: bool = True) -> list[Written]:
+    """Write many drafts, in order. With `atomic` a key used for another body refuses all of them (KeyReused).
+
+    Otherwise each such draft is answered for itself. Raises QueueFull, KeyBusy and JobExists with nothing written.
+    """
+    with transaction.atomic():
+        written = [each for part in submit_in_chunks(wanted) for each in part]
+        if atomic:
+            for each in written:
+                if each.error is not None:
+                    raise each.error
+        return written
+
+
+def submit_in_chunks(wanted: Iterable[Draft], *, size: int = CHUNK) -> Iterator[list[Written]]:
+    """Write an endless supply of drafts in constant memory; each chunk commits by itself unless the caller has a
+    transaction open."""
+    source = iter(wanted)
+    while chunk := list(islice(source, size)):
+        with transaction.atomic():
+            yield _write_chunk(chunk)
+
+
+def _write_chunk(chunk: Sequence[Draft]) -> list[Written]:
+    refuse_when_full(chunk)
+    firsts = _first_of_each_key(chunk)
+    won = _win_keys(sorted((each for each in firsts.values()), key=lambda each: (each.scope, each.key or "")))
+    new = [each for each in chunk if each.key is None or each.id in won]
+    _copy(new)
+    known = _earlier_jobs(chunk) if len(new) < len(chunk) else {}
+    fresh = {each.id for each in new}
+    return [Written(each.id) if each.id in fresh else _replay(each, known) for each in chunk]
+
+
+def _first_of_each_key(chunk: Sequence[Draft]) -> dict[tuple[str, str], Draft]:
+    firsts: dict[tuple[str, str], Draft] = {}
+    for each in chunk:
+        if each.key is not None:
+            firsts.setdefault((each.scope, each.key), each)
+    return firsts
+
+
+def _win_keys(drafts: list[Draft]) -> set[UUID]:
+    """Sorted, so that two chunks with the same keys wait for each other instead of deadlocking."""
+    if not drafts:
+        return set()
+    values = {
+        "ids": [each.id for each in drafts],
+        "scopes": [each.scope for each in drafts],
+        "keys": [each.key for each in drafts],
+        "fingerprints": [each.fingerprint for each in drafts],
+        "ttl": settings.KEY_TTL_SECONDS,
+    }
+    try:
+        with transaction.atomic(), patience():
+            return {row[0] for row in on_django(_WIN_KEYS, values)}
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+            raise KeyBusy(str(drafts[0].key)) from None
+        raise
+
+
+def _copy(drafts: list[Draft]) -> None:
+    """Rows and labels by COPY; a ticket each for those that are due."""
+    if not drafts:
+        return
+    now = _clock()
+    due = tickets.can_publish()
+    rows = [_row(each, now, ticketed=due) for each in drafts]
+    try:
+        with transaction.atomic():
+            _copy_rows("jobs_job", COLUMNS, rows)
+            labels = [(each.id, label) for each in drafts for label in each.labels()]
+            _copy_rows("jobs_joblabel", ("job_id", "label"), labels)
+    except IntegrityError as error:
+        raise JobExists(str(error.__cause__).partition("DETAIL:")[2].strip()) from None
+    issued = [Ticket(each.id, each.task, each.ticket_queue) for each, row in zip(drafts, rows, strict=True) if row[13]]
+    if issued:
+        publish_on_commit(issued)
+
+
+def _row(wanted: Draft, now: datetime, *, ticketed: bool) -> tuple[Any, ...]:
+    run_at = wanted.run_at or now + timedelta(seconds=wanted.delay)
+    issued = now if ticketed and run_at <= now else None
+    trace = json.dumps(wanted.trace) if wanted.trace is not None else None
+    return (
+        wanted.id, wanted.task, wanted.queue, wanted.payload_text, "PENDING", 0, 0, wanted.policy.max_retries, 0,
+        wanted.policy.max_deaths, now, run_at, wanted.expires_at, issued, 1 if issued else 0, wanted.callback_url,
+        wanted.tags, wanted.schedule, trace,
+    )  # fmt: skip
+
+
+def _copy_rows(table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+    with connection.wrap_database_errors, connection.connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _clock() -> datetime:
+    [(now,)] = on_django("SELECT clock_timestamp()", {})
+    return now
+
+
+def _earlier_jobs(chunk: Sequence[Draft]) -> dict[tuple[str, str], IdempotencyKey]:
+    """The keys' present owners, this chunk's own first ones among them."""
+    asked = {(each.scope, each.key) for each in chunk if each.key is not None}
+    keys = IdempotencyKey.objects.filter(key__in={key for _, key in asked}, scope__in={scope for scope, _ in asked})
+    return {(row.scope, row.key): row for row in keys}
+
+
+def _replay(wanted: Draft, known: dict[tuple[str, str], IdempotencyKey]) -> Written:
+    row = known.get((wanted.scope, str(wanted.key)))
+    if row is None:
+        raise KeyBusy(str(wanted.key))
+    same = bytes(row.fingerprint) == wanted.fingerprint
+    return Written(row.job_id, replayed=same, error=None if same else KeyReused(str(wanted.key), row.job_id))
