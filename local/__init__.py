@@ -1,0 +1,1 @@
+"""The one-machine stack: embedded servers, sandbox mail and payments, the supervisor. Imports no app."""
