@@ -4,6 +4,7 @@ import os
 
 from celery import Celery, signals
 from kombu import Queue
+from kombu.transport import TRANSPORT_ALIASES
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -11,6 +12,9 @@ from django.conf import settings
 
 from config.env import broker
 from jobs.policies import longest_hard_limit
+
+# Wherever a Redis URL is used; kombu knows transports by their scheme only.
+TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), "jobs.transport:Transport")
 
 app = Celery("switchyard", set_as_current=True)
 app.conf.update(

@@ -40,9 +40,7 @@ class DeadLetter(models.Model):
     resolved_reason = models.TextField(default="")
     payload_before = models.JSONField(null=True)
     payload_after = models.JSONField(null=True)
-    operation = models.ForeignKey(
-        "ReplayOperation", models.SET_NULL, null=True, db_index=False, related_name="letters"
-    )
+    operation = models.ForeignKey("ReplayOperation", models.SET_NULL, null=True, db_index=False, related_name="letters")
 
     objects = DeadLetterQuerySet.as_manager()
 
@@ -115,9 +113,7 @@ class ReplayItem(models.Model):
         SKIPPED = "SKIPPED", "Skipped"
 
     operation = models.ForeignKey(ReplayOperation, models.CASCADE, related_name="items", db_index=False)
-    letter = models.ForeignKey(
-        DeadLetter, models.DO_NOTHING, db_constraint=False, related_name="items", db_index=False
-    )
+    letter = models.ForeignKey(DeadLetter, models.DO_NOTHING, db_constraint=False, related_name="items", db_index=False)
     state = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
     note = models.TextField(default="")
     at = models.DateTimeField(null=True)

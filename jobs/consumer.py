@@ -6,8 +6,10 @@ from uuid import UUID
 
 from celery.worker.consumer import Consumer
 
+from jobs import remote
 from jobs.parent import parent
 
+__all__ = ["JobConsumer", "remote"]  # importing remote registers its commands in every worker
 logger = logging.getLogger("jobs")
 
 

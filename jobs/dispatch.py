@@ -24,7 +24,8 @@ BATCH = 1000
 ISSUE_LOCK, EXPIRE_LOCK, SAMPLE_LOCK, RESCUE_LOCK = 7001, 7002, 7003, 7004
 
 # A job whose next death would be its last gets its ticket on the queue `solo`.
-_ISSUE = """
+TICKET_QUEUE = "CASE WHEN job.deaths + 1 >= job.max_deaths THEN 'solo' ELSE job.queue END"
+_ISSUE = f"""
 UPDATE jobs_job AS job
    SET dispatched_at = clock_timestamp(), dispatch_no = dispatch_no + 1
  WHERE id IN (
@@ -33,7 +34,7 @@ UPDATE jobs_job AS job
       AND queue = %(queue)s AND run_at <= clock_timestamp()
       AND (expires_at IS NULL OR expires_at > clock_timestamp()) AND cancel_requested_at IS NULL
     ORDER BY run_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
-RETURNING id, task, CASE WHEN deaths + 1 >= max_deaths THEN 'solo' ELSE queue END
+RETURNING job.id, job.task, {TICKET_QUEUE}
 """
 _UNPAUSED = """
 SELECT name FROM unnest(%(names)s::text[]) AS name
@@ -59,12 +60,12 @@ def issue() -> int:
     """Issue tickets for due jobs that have none out: retries, scheduled jobs, failed publishes; how many."""
     if not tickets.can_publish():
         return 0
-    return sum(_issue(queue) for queue in _unpaused_queues())
+    return sum(_issue(queue) for queue in unpaused_queues())
 
 
 def expire() -> int:
     """Revoke waiting jobs whose time has run out, without ever issuing them a ticket; how many."""
-    with _only_one(EXPIRE_LOCK) as alone:
+    with only_one(EXPIRE_LOCK) as alone:
         if not alone:
             return 0
         late = Job.objects.unfinished().filter(state__in=WAITING, expires_at__lte=Now())
@@ -78,13 +79,26 @@ def expire() -> int:
 
 def sample() -> None:
     """Note depth, oldest due job and running jobs of every queue, for pages, metrics and autoscaling."""
-    with _only_one(SAMPLE_LOCK) as alone, connection.cursor() as cursor:
+    with only_one(SAMPLE_LOCK) as alone, connection.cursor() as cursor:
         if alone:
             cursor.execute(_SAMPLE, {"names": list(settings.JOB_QUEUES)})
 
 
+def unpaused_queues() -> list[str]:
+    """The queues where tickets may be issued and counted."""
+    names: dict[str, Any] = {"names": list(settings.JOB_QUEUES)}
+    with connection.cursor() as cursor:
+        cursor.execute(_UNPAUSED, names)
+        return [row[0] for row in cursor.fetchall()]
+
+
+def unmark(ids: list[UUID]) -> None:
+    """Their tickets did not go out after all."""
+    Job.objects.filter(id__in=ids, state__in=WAITING).update(dispatched_at=None)
+
+
 @contextmanager
-def _only_one(lock: int) -> Iterator[bool]:
+def only_one(lock: int) -> Iterator[bool]:
     """A transaction, and whether it is the only one of its kind just now."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [lock])
@@ -97,7 +111,7 @@ def _issue(queue: str) -> int:
     while True:
         batch = _mark_issued(queue)
         if batch and not tickets.publish(batch):
-            _unmark([ticket.job for ticket in batch])
+            unmark([ticket.job for ticket in batch])
             return total
         total += len(batch)
         if len(batch) < BATCH:
@@ -105,19 +119,8 @@ def _issue(queue: str) -> int:
 
 
 def _mark_issued(queue: str) -> list[Ticket]:
-    with _only_one(ISSUE_LOCK) as alone, connection.cursor() as cursor:
+    with only_one(ISSUE_LOCK) as alone, connection.cursor() as cursor:
         if not alone:
             return []
         cursor.execute(_ISSUE, {"queue": queue, "batch": BATCH})
         return [Ticket(*row) for row in cursor.fetchall()]
-
-
-def _unmark(ids: list[UUID]) -> None:
-    Job.objects.filter(id__in=ids, state__in=WAITING).update(dispatched_at=None)
-
-
-def _unpaused_queues() -> list[str]:
-    names: dict[str, Any] = {"names": list(settings.JOB_QUEUES)}
-    with connection.cursor() as cursor:
-        cursor.execute(_UNPAUSED, names)
-        return [row[0] for row in cursor.fetchall()]

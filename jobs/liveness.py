@@ -89,7 +89,7 @@ class Heartbeat:
     def _once(self, duties: list[Callable[[], None]]) -> None:
         """One beat. An outage is waited out: it must end neither this thread nor the process."""
         try:
-            self._beat()
+            self.beat()
             for duty in duties:
                 duty()
         except (psycopg.Error, DjangoError) as error:
@@ -101,7 +101,8 @@ class Heartbeat:
     def _sign_off(self) -> None:
         connections.own().rows(_LEAVE, {"id": me.worker})
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """Say that this process is alive; ends it when it was declared dead. Raises psycopg.Error in an outage."""
         values = {"id": me.worker, "stopping": self.stopping, "concurrency": self.concurrency}
         if not connections.own().rows(_BEAT, values):
             logger.critical("this process was declared dead; its jobs belong to others now, so it ends at once")

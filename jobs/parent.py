@@ -8,6 +8,7 @@ import atexit
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -17,7 +18,7 @@ from celery import bootsteps
 from celery.signals import worker_shutting_down
 from celery.worker import state as worker_state
 
-from jobs import rescue, unknown
+from jobs import rescue, stalls, unknown
 from jobs.liveness import Heartbeat
 from jobs.models import Queue, Worker
 from jobs.processes import is_child_alive, me
@@ -25,6 +26,8 @@ from jobs.querysets import Held
 from jobs.rescue import Ended
 
 logger = logging.getLogger("jobs.parent")
+# Celery's pool looks for exited children at least every five seconds.
+REPORT_SECONDS = 6.0
 
 
 class Parent:
@@ -36,15 +39,16 @@ class Parent:
         self.worker: Any = None
         self.heartbeat: Heartbeat | None = None
         self._reports: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._suspects: set[UUID] = set()
+        self._suspects: dict[UUID, float] = {}
         self._told_to_end: set[UUID] = set()
+        self._watchdog = stalls.StallWatchdog()
 
     def begin(self, worker: Any) -> None:
         """Enlist before the first ticket is taken, leave when the process ends, warm or cold."""
         self.worker = worker
         self.queues = [str(name) for name in worker.app.amqp.queues.consume_from]
         self.heartbeat = Heartbeat(Worker.Kind.WORKER, me.name, queues=self.queues, concurrency=worker.concurrency)
-        self.heartbeat.duties = [self._record_reports, self._look_at_running, self._obey_pauses]
+        self.heartbeat.duties = [self._record_reports, self._look_at_running, self._obey_pauses, self._watch_consumer]
         self.heartbeat.last_duties = [self._record_reports, self._release_the_rest]
         self.heartbeat.start()
         self._start_paused()
@@ -53,13 +57,14 @@ class Parent:
 
     def report(self, ended: Ended) -> None:
         """Called in the event loop: note an end and have it recorded at once."""
-        self._hand_over(lambda: rescue.record_end(ended))
+        self.hand_over(lambda: rescue.record_end(ended))
 
     def report_unknown(self, job: UUID, task: str) -> None:
         """Called in the event loop: a ticket for a task this worker does not know."""
-        self._hand_over(lambda: unknown.settle_unknown(job, task))
+        self.hand_over(lambda: unknown.settle_unknown(job, task))
 
-    def _hand_over(self, work: Callable[[], None]) -> None:
+    def hand_over(self, work: Callable[[], None]) -> None:
+        """Have something done in the beat thread, where waiting for the database is allowed."""
         self._reports.put(work)
         if self.heartbeat is not None:
             self.heartbeat.wake()
@@ -97,15 +102,16 @@ class Parent:
         self._record_lost([job for job in held.values() if not _is_in_good_hands(job, active)])
 
     def _record_lost(self, lost: list[Held]) -> None:
-        """Lost on two beats running: the report of an end, which knows more, may be on its way after the first."""
+        """Only after a while: the report of an end, which knows the signal, may take the pool some seconds."""
+        now = time.monotonic()
+        self._suspects = {job.id: self._suspects.get(job.id, now) for job in lost}
         for job in lost:
-            if job.id not in self._suspects:
+            if now - self._suspects[job.id] < REPORT_SECONDS:
                 continue
             if is_child_alive(job.child_pid or 0, job.child_ticks):
                 rescue.record_release(job, "Its process went on to other work without settling it.")
             else:
                 rescue.record_death(job)
-        self._suspects = {job.id for job in lost}
 
     def _end_child(self, job: Held) -> None:
         """Ask politely first, and on the next beat not politely."""
@@ -128,6 +134,18 @@ class Parent:
         paused = _paused_queues()
         if consumer := getattr(self.worker, "consumer", None):
             self.worker.hub.call_soon(_consume_all_but, consumer, self.queues, paused)
+
+    def _watch_consumer(self) -> None:
+        paused = _paused_queues()
+        stalled = self._watchdog.is_stalled(
+            connected=_is_connected(self.worker),
+            free_slots=self.worker.concurrency - len(_active_jobs()),
+            queues=[queue for queue in self.queues if queue not in paused],
+        )
+        if stalled and self.heartbeat is not None and not self.heartbeat.stopping:
+            self.heartbeat.stop_claiming()
+            self.heartbeat.beat()
+            stalls.end_process()
 
     def _release_the_rest(self) -> None:
         rescue.release_all_of_mine("Its worker was stopped before it finished.")
@@ -160,6 +178,11 @@ def _active_jobs() -> set[UUID]:
             return {UUID(request.id) for request in list(worker_state.active_requests)}
         except RuntimeError:
             continue
+
+
+def _is_connected(worker: Any) -> bool:
+    connection = getattr(getattr(worker, "consumer", None), "connection", None)
+    return bool(connection is not None and connection.connected)
 
 
 def _paused_queues() -> set[str]:

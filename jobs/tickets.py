@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 HEALTHY_TIMEOUT = 0.8
 PROBE_TIMEOUT = 0.04
 QUIET_SECONDS = 3.0
+READ_TIMEOUT = 5.0
 ID_SLOT, TAG_SLOT = "@job-id@", "@delivery-tag@"
 
 
@@ -88,6 +89,12 @@ def message(ticket: Ticket) -> str:
     """The ticket as kombu's Redis transport stores it: Celery's message protocol 2, base64 body."""
     text = _template(ticket.task, ticket.queue)
     return text.replace(ID_SLOT, str(ticket.job)).replace(TAG_SLOT, str(uuid.uuid4()))
+
+
+@cache
+def reading_client() -> redis.Redis:
+    """A client for looking at queues; its commands raise redis.RedisError after at most a few seconds."""
+    return _client(READ_TIMEOUT)
 
 
 @cache

@@ -41,6 +41,22 @@ class Rollup(models.Model):
         return f"{self.minute:%Y-%m-%d %H:%M} {self.queue} {self.task}"
 
 
+class RollupProgress(models.Model):
+    """How far the rollups are built, and what they add up to: one row, which the builder holds locked."""
+
+    id = models.SmallIntegerField(primary_key=True, default=1, editable=False)
+    frozen_until = models.DateTimeField(help_text="Earlier minutes are never counted again.")
+    built_until = models.DateTimeField(help_text="Later minutes have not been counted yet.")
+    succeeded = models.BigIntegerField(default=0, help_text="In all frozen minutes, also those deleted since.")
+    failed = models.BigIntegerField(default=0, help_text="In all frozen minutes, also those deleted since.")
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="rollups_have_one_progress")]
+
+    def __str__(self) -> str:
+        return f"built until {self.built_until:%Y-%m-%d %H:%M}"
+
+
 class Report(models.Model):
     """A report about a period; its files are in the row, so no disk has to be shared."""
 

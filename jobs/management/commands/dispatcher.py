@@ -16,6 +16,7 @@ from django.db import DatabaseError, InterfaceError, connection
 
 from jobs import dispatch, rescue
 from jobs.liveness import Heartbeat
+from jobs.losses import LossDetector
 from jobs.models import Worker
 
 logger = logging.getLogger("jobs.dispatch")
@@ -40,12 +41,13 @@ class Command(BaseCommand):
 
 
 def _sweep_until(stop: threading.Event) -> None:
-    view, seldom = rescue.View(), _Seldom()
+    view, seldom, losses = rescue.View(), _Seldom(), LossDetector()
     while not stop.wait(settings.DISPATCH_SECONDS):
         view.begin()
         try:
             dispatch.expire()
             dispatch.issue()
+            losses.sweep()
             rescue.sweep(view)
             seldom.run(settings.HEARTBEAT_SECONDS, dispatch.sample)
             seldom.run(STRAYS_EVERY, rescue.sweep_strays)
