@@ -8,12 +8,27 @@ from typing import Any
 import pytest
 import redis
 from django.conf import settings
+from django.core.management import call_command
+from django.test.utils import setup_databases, teardown_databases
 
 from jobs import connections, tickets
 from tests.fleet import Fleet
 from tests.making import make_worker
 
 NOT_RUN = Path(".data/not-run.txt")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None, django_db_blocker: Any, django_db_modify_db_settings: None
+) -> Iterator[None]:
+    """The test database, also for stories, which carry no django_db mark because nothing may empty their tables."""
+    with django_db_blocker.unblock():
+        before = setup_databases(verbosity=0, interactive=False, aliases={"default"}, serialized_aliases=set())
+    yield
+    with django_db_blocker.unblock():
+        connections.close_own()
+        teardown_databases(before, verbosity=0)
 
 
 @pytest.fixture(autouse=True)
@@ -53,8 +68,6 @@ def fleet(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: Any) 
 
 
 def _empty_tables() -> None:
-    from django.core.management import call_command
-
     connections.close_own()
     call_command("flush", interactive=False, verbosity=0)
 
@@ -72,5 +85,5 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if os.environ.get("CI") and NOT_RUN.exists() and exitstatus == 0:
+    if os.environ.get("SWITCHYARD_SKIPS_FAIL") and NOT_RUN.exists() and exitstatus == 0:
         session.exitstatus = 1
