@@ -126,7 +126,7 @@ def _copy(drafts: list[Draft]) -> None:
         return
     now = _clock()
     due = tickets.can_publish()
-    rows = [_row(each, now, ticketed=due) for each in drafts]
+    rows = [_row(each, now, ticketed=due and each.is_ticketed) for each in drafts]
     try:
         with transaction.atomic():
             _copy_rows("jobs_job", COLUMNS, rows)

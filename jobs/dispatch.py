@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 
 from jobs import tickets
 from jobs.models import Event, Job
+from jobs.policies import policy, tables
 from jobs.states import WAITING
 from jobs.tickets import Ticket
 
@@ -31,10 +32,21 @@ UPDATE jobs_job AS job
  WHERE id IN (
    SELECT id FROM jobs_job
     WHERE finished_at IS NULL AND dispatched_at IS NULL AND state IN ('PENDING', 'RETRY')
-      AND queue = %(queue)s AND run_at <= clock_timestamp()
+      AND queue = %(queue)s AND run_at <= clock_timestamp() AND (task = ANY(%(tasks)s)) = %(only)s
       AND (expires_at IS NULL OR expires_at > clock_timestamp()) AND cancel_requested_at IS NULL
     ORDER BY run_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
 RETURNING job.id, job.task, {TICKET_QUEUE}
+"""
+_MAY_START = """
+INSERT INTO jobs_pace AS pace (task, next_at) VALUES (%(task)s, clock_timestamp())
+ON CONFLICT (task) DO UPDATE SET next_at = pace.next_at
+RETURNING greatest(0, 1 + floor(extract(epoch FROM clock_timestamp()
+            - greatest(next_at, clock_timestamp() - make_interval(secs => %(burst)s))) / %(interval)s))::int
+"""
+_STARTED = """
+UPDATE jobs_pace SET next_at = greatest(next_at, clock_timestamp() - make_interval(secs => %(burst)s))
+                             + make_interval(secs => %(seconds)s)
+ WHERE task = %(task)s
 """
 _UNPAUSED = """
 SELECT name FROM unnest(%(names)s::text[]) AS name
@@ -61,6 +73,14 @@ def issue() -> int:
     if not tickets.can_publish():
         return 0
     return sum(_issue(queue) for queue in unpaused_queues())
+
+
+def issue_paced() -> int:
+    """Issue tickets for jobs of tasks with a rate, as many as may start by now over all workers; how many."""
+    if not tickets.can_publish():
+        return 0
+    queues = unpaused_queues()
+    return sum(_issue_paced(task, queues) for task in _paced_tasks())
 
 
 def expire() -> int:
@@ -109,18 +129,42 @@ def _issue(queue: str) -> int:
     """Marked in a transaction, published after it: a crash in between leaves a ticket that is lost, not a job."""
     total = 0
     while True:
-        batch = _mark_issued(queue)
-        if batch and not tickets.publish(batch):
-            unmark([ticket.job for ticket in batch])
-            return total
-        total += len(batch)
-        if len(batch) < BATCH:
+        with only_one(ISSUE_LOCK) as alone:
+            batch = _mark(queue, BATCH, tasks=_paced_tasks(), only=False) if alone else []
+        issued = _publish(batch)
+        total += issued
+        if issued < BATCH:
             return total
 
 
-def _mark_issued(queue: str) -> list[Ticket]:
+def _issue_paced(task: str, queues: list[str]) -> int:
+    """The generic cell rate algorithm (ITU-T I.371): one moment per task says when the next start is due."""
+    interval = policy(task).interval or 0
     with only_one(ISSUE_LOCK) as alone, connection.cursor() as cursor:
         if not alone:
-            return []
-        cursor.execute(_ISSUE, {"queue": queue, "batch": BATCH})
+            return 0
+        cursor.execute(_MAY_START, {"task": task, "interval": interval, "burst": settings.DISPATCH_SECONDS})
+        [allowed] = cursor.fetchone()
+        batch: list[Ticket] = []
+        for queue in queues:
+            batch += _mark(queue, allowed - len(batch), tasks=[task], only=True)
+        cursor.execute(_STARTED, {"task": task, "seconds": interval * len(batch), "burst": settings.DISPATCH_SECONDS})
+    return _publish(batch)
+
+
+def _publish(batch: list[Ticket]) -> int:
+    if batch and not tickets.publish(batch):
+        unmark([ticket.job for ticket in batch])
+        return 0
+    return len(batch)
+
+
+def _mark(queue: str, limit: int, *, tasks: list[str], only: bool) -> list[Ticket]:
+    """Note tickets as issued, for these tasks only or for all others."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ISSUE, {"queue": queue, "batch": limit, "tasks": tasks, "only": only})
         return [Ticket(*row) for row in cursor.fetchall()]
+
+
+def _paced_tasks() -> list[str]:
+    return [task for task in tables() if policy(task).rate]

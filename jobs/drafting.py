@@ -54,6 +54,11 @@ class Draft:
         """A job whose next death would be its last runs alone."""
         return "solo" if self.policy.max_deaths == 1 else self.queue
 
+    @property
+    def is_ticketed(self) -> bool:
+        """Whether a ticket goes out on commit; a task with a rate gets its tickets from the dispatcher."""
+        return not self.policy.rate
+
     @cached_property
     def fingerprint(self) -> bytes:
         """SHA-256 of the request as the caller sent it: before defaults, without times."""

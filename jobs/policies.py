@@ -10,6 +10,8 @@ from typing import Any
 
 from django.conf import settings
 
+RATE = re.compile(r"^([1-9]\d*)/([smh])$")
+SECONDS_PER = {"s": 1, "m": 60, "h": 3600}
 DELIVERIES = ("each",)
 
 
@@ -35,9 +37,16 @@ class Policy:
     max_deaths: int
     delivery: str
     atomic: bool
+    rate: str
     max_depth: int
     redacted: tuple[str, ...]
     searchable: tuple[str, ...]
+
+    @property
+    def interval(self) -> float | None:
+        """Seconds between two starts, or None when there is no rate."""
+        found = RATE.match(self.rate)
+        return SECONDS_PER[found[2]] / int(found[1]) if found else None
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,9 @@ def _wrong(key: str, value: Any) -> str | None:
             return None if value in DELIVERIES else f"must be one of {', '.join(DELIVERIES)}"
         case "atomic":
             return None if isinstance(value, bool) else "must be true or false"
+        case "rate":
+            fits = value == "" or (isinstance(value, str) and RATE.match(value))
+            return None if fits else 'must look like "100/m"'
         case "redacted" | "searchable":
             names = isinstance(value, list) and all(isinstance(each, str) for each in value)
             return None if names else "must be a list of field names"

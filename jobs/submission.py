@@ -84,7 +84,7 @@ asubmit = sync_to_async(submit)
 def write(wanted: Draft) -> Job:
     """Insert one checked draft."""
     refuse_when_full([wanted])
-    values = wanted.columns() | {"ticketed": tickets.can_publish(), "ttl": settings.KEY_TTL_SECONDS}
+    values = wanted.columns() | {"ticketed": wanted.is_ticketed and tickets.can_publish(), "ttl": settings.KEY_TTL_SECONDS}
     if wanted.key is None:
         rows = on_django(INSERT_JOB, values)
         if not rows:

@@ -1,5 +1,5 @@
 from jobs.models.history import Attempt, Effect, Event
 from jobs.models.job import IdempotencyKey, Job, JobLabel
-from jobs.models.workforce import Queue, Worker
+from jobs.models.workforce import Pace, Queue, Worker
 
-__all__ = ["Attempt", "Effect", "Event", "IdempotencyKey", "Job", "JobLabel", "Queue", "Worker"]
+__all__ = ["Attempt", "Effect", "Event", "IdempotencyKey", "Job", "JobLabel", "Pace", "Queue", "Worker"]

@@ -74,3 +74,13 @@ class Queue(models.Model):
     @property
     def is_paused(self) -> bool:
         return self.paused_at is not None
+
+
+class Pace(models.Model):
+    """When the next job of a task with a rate may start: one moment, whichever dispatcher asks."""
+
+    task = models.CharField(max_length=100, primary_key=True)
+    next_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return self.task

@@ -47,6 +47,7 @@ def _sweep_until(stop: threading.Event) -> None:
         try:
             dispatch.expire()
             dispatch.issue()
+            dispatch.issue_paced()
             losses.sweep()
             rescue.sweep(view)
             seldom.run(settings.HEARTBEAT_SECONDS, dispatch.sample)
