@@ -22,6 +22,7 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     broker_transport_options={
+        "ticket_queues": settings.JOB_QUEUES,
         "visibility_timeout": longest_hard_limit() + 600,
         "socket_timeout": 30,
         "socket_connect_timeout": 5,

@@ -137,5 +137,7 @@ LOGGING = {
             "filters": ["job"],
         }
     },
+    # One line per transition is ours; Celery's own three per task say the same again.
+    "loggers": {"celery.app.trace": {"level": "WARNING"}, "celery.worker.strategy": {"level": "WARNING"}},
     "root": {"handlers": ["console"], "level": env.env_text("LOG_LEVEL", "INFO")},
 }

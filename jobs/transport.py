@@ -34,6 +34,10 @@ class Pulse:
 
 
 class Channel(stock.Channel):
+    # Where tickets arrive; replies to remote control come another way and have another shape.
+    ticket_queues: tuple[str, ...] = ()
+    from_transport_options = (*stock.Channel.from_transport_options, "ticket_queues")
+
     def _brpop_read(self, **options: Any) -> bool:
         """Take one message; what no worker could handle is put aside instead of being delivered."""
         try:
@@ -46,7 +50,7 @@ class Channel(stock.Channel):
             raise Empty
         queue, raw = bytes_to_str(reply[0]).rsplit(self.sep, 1)[0], reply[1]
         self._queue_cycle.rotate(queue)  # type: ignore[attr-defined]
-        message, fault = readable(raw)
+        message, fault = readable(raw, ticket=queue in self.ticket_queues)
         if fault:
             self._quarantine(raw, queue, fault)
         else:
@@ -72,15 +76,18 @@ class Transport(stock.Transport):
     connection_errors = (*stock.Transport.connection_errors, AttributeError)
 
 
-def readable(raw: bytes) -> tuple[dict[str, Any], str]:
-    """A message as kombu wants it, and what is wrong with it (empty: nothing)."""
+def readable(raw: bytes, *, ticket: bool = True) -> tuple[dict[str, Any], str]:
+    """A message as kombu wants it, and what is wrong with it (empty: nothing); a ticket must be a task's message."""
     try:
         message = json.loads(raw)
     except (ValueError, RecursionError):
         return {}, "is not JSON"
     if not isinstance(message, dict):
         return {}, "is not an object"
-    return message, _envelope_fault(message) or _header_fault(message["headers"]) or _body_fault(message["body"])
+    fault = _envelope_fault(message)
+    if not fault and ticket:
+        fault = _header_fault(message.get("headers")) or _body_fault(message.get("body"))
+    return message, fault
 
 
 def _envelope_fault(message: Mapping[str, Any]) -> str:
