@@ -17,12 +17,14 @@ if not DEBUG and SECRET_KEY == INSECURE_KEY:
     raise ImproperlyConfigured("SECRET_KEY must be set when DEBUG is off (DEBUG=1 allows the development key).")
 ALLOWED_HOSTS = env.env_list("ALLOWED_HOSTS", "127.0.0.1,localhost")
 SITE_URL = env.env_text("SITE_URL", "http://127.0.0.1:8000")
-DATA_DIR = Path(env.env_text("DATA_DIR", str(BASE_DIR / ".data")))
+DATA_DIR = Path(env.env_text("DATA_DIR", str(BASE_DIR / ".data"))).resolve()
 
 # PostgreSQL is the truth, Redis carries tickets
 DATABASES = {"default": env.database(env.env_text("DATABASE_URL", "postgresql://localhost/switchyard"))}
 REDIS_URL = env.env_text("REDIS_URL", "redis://localhost:6379/0")
 PREPARED_STATEMENTS = env.env_bool("PREPARED_STATEMENTS", True)
+# Django's default of None refuses even a statement that asks to be prepared (jobs.connections).
+DATABASES["default"]["OPTIONS"]["prepare_threshold"] = 5 if PREPARED_STATEMENTS else None
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Jobs
@@ -47,7 +49,7 @@ TICKET_GRACE_SECONDS = env.env_number("TICKET_GRACE_SECONDS", 10.0, float)
 PAYMENT_GATEWAY_URL = env.env_text("PAYMENT_GATEWAY_URL")
 WEBHOOK_SECRET = env.env_text("WEBHOOK_SECRET", SECRET_KEY)
 WEBHOOK_ALLOWED_HOSTS = env.env_list("WEBHOOK_ALLOWED_HOSTS")
-PIPELINE_ROOTS = env.env_list("PIPELINE_ROOTS", f"file://{DATA_DIR}/sandbox/,memory://")
+PIPELINE_ROOTS = env.env_list("PIPELINE_ROOTS", f"{(DATA_DIR / 'sandbox').as_uri()}/,memory://")
 REPORT_RECIPIENTS = env.env_list("REPORT_RECIPIENTS")
 DEFAULT_FROM_EMAIL = env.env_text("DEFAULT_FROM_EMAIL", "switchyard@localhost")
 EMAIL_TIMEOUT = 20
@@ -137,7 +139,11 @@ LOGGING = {
             "filters": ["job"],
         }
     },
-    # One line per transition is ours; Celery's own three per task say the same again.
-    "loggers": {"celery.app.trace": {"level": "WARNING"}, "celery.worker.strategy": {"level": "WARNING"}},
+    # One line per transition is ours, Celery's own three per task say the same again; httpx logs whole URLs.
+    "loggers": {
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
+        "httpx": {"level": "WARNING"},
+    },
     "root": {"handlers": ["console"], "level": env.env_text("LOG_LEVEL", "INFO")},
 }

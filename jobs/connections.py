@@ -32,7 +32,7 @@ class Connection:
         """Run one statement; its rows. Raises psycopg.Error, after which the next call reconnects if it must."""
         with self._opened().cursor() as cursor:
             cursor.execute(statement.encode(), params, prepare=settings.PREPARED_STATEMENTS)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
     def close(self) -> None:
         if self._raw is not None and self._pid == os.getpid():
@@ -62,7 +62,8 @@ def on_django(statement: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]
     django = django_connections["default"]
     django.ensure_connection()
     django.validate_no_broken_transaction()
-    with django.wrap_database_errors, django.connection.cursor() as cursor:
+    # Not Django's cursor, which binds on the client's side and so cannot prepare.
+    with django.wrap_database_errors, psycopg.Cursor(django.connection) as cursor:
         cursor.execute(statement.encode(), params, prepare=settings.PREPARED_STATEMENTS)
         return cursor.fetchall()
 

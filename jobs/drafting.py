@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.conf import settings
@@ -17,6 +16,7 @@ from django.utils.timezone import is_naive
 from jobs import registry
 from jobs.errors import InvalidJob
 from jobs.ids import uuid7
+from jobs.outbound import check_url
 from jobs.policies import Policy
 from jobs.states import State
 from jobs.storable import check_text, dumps
@@ -196,9 +196,7 @@ def _callback(url: str | None) -> str | None:
     if url is None:
         return None
     check_text(url, field="/callback_url", limit=2000)
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidJob("/callback_url", f"{url!r} is not an http or https URL")
+    check_url(url, "/callback_url")
     return url
 
 

@@ -63,7 +63,7 @@ def run(task: Any, job: Held) -> Outcome:
             raise
         return outcome_of(error)
     finally:
-        task.job = None
+        task.job = None  # so that code outside an attempt cannot use the last one's
     return _succeeded(result)
 
 
@@ -125,7 +125,7 @@ def _committed_after_all(task: Any, job: Held, outcome: Outcome, deadline: float
 def _succeeded(result: Any) -> Outcome:
     try:
         dumps(result, field="/result", limit=settings.RESULT_LIMIT_BYTES)
-    except (InvalidJob, RecursionError, MemoryError) as error:
+    except Exception as error:  # noqa: BLE001  a result's own classes may raise anything, and a number be too long to print
         return NotStorable(report(error, code="NOT_STORABLE"))
     return Succeeded(result)
 

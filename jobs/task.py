@@ -38,7 +38,7 @@ class JobTask(celery.Task):
     ignore_result = True
     max_retries = None
     throws = (JobFailed,)
-    job: RunningJob | None = None
+    job: RunningJob
 
     @classmethod
     def on_bound(cls, app: celery.Celery) -> None:
