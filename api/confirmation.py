@@ -1,0 +1,138 @@
+"""Acting on selected rows in the admin: a page first says what will happen, then the domain verb does it."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.core.exceptions import SuspiciousOperation, ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from api.readfirst import ReadFirstAdmin
+from api.tally import Tally
+
+# The page lists every id and the act runs inside one request, which must end before a proxy gives up.
+MOST_AT_ONCE = 1000
+# Acts and their log entries alternate, so that a crash leaves at most this many acts unlogged.
+LOGGED_TOGETHER = 100
+SAMPLES = 5
+REASON_LENGTH = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """An act a person confirms. `refusals` foresees which rows will be left alone; `act` decides."""
+
+    name: str
+    label: str
+    done: str
+    permission: str
+    consequence: str
+    act: Callable[..., Tally]
+    refusals: Callable[[Sequence[Any]], dict[Any, str]]
+    needs_reason: bool = True
+    is_destructive: bool = False
+    log_as: int = CHANGE
+
+
+def row_by_row(why_not: Callable[[Any], str | None]) -> Callable[[Sequence[Any]], dict[Any, str]]:
+    """Refusals of many rows from a rule about one."""
+    return lambda rows: {row.pk: why for row in rows if (why := why_not(row))}
+
+
+class ReasonForm(forms.Form):
+    reason = forms.CharField(
+        max_length=REASON_LENGTH,
+        widget=forms.Textarea(attrs={"rows": 2, "autofocus": True}),
+        help_text="Kept in the audit trail.",
+    )
+
+    def __init__(self, *args: Any, needs_reason: bool, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fields["reason"].required = needs_reason
+
+
+class ActingAdmin(ReadFirstAdmin):
+    """A read-first admin whose actions are verbs, each with its own permission and a confirmation page."""
+
+    verbs: tuple[Verb, ...] = ()
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        allowed = [verb for verb in self.verbs if request.user.has_perm(verb.permission)]
+        return {verb.name: (_confirming(verb), verb.name, f"{verb.label}…") for verb in allowed}
+
+    def confirm(self, verb: Verb, request: HttpRequest, selected: QuerySet) -> HttpResponse | None:
+        """The confirmation page, or, once it was sent back, the act itself."""
+        is_answer = "ids" in request.POST
+        rows = self._named(request) if is_answer else list(selected[: MOST_AT_ONCE + 1])
+        if len(rows) > MOST_AT_ONCE:
+            self.message_user(request, f"At most {MOST_AT_ONCE:,} at once: narrow the list first.", messages.ERROR)
+            return None
+        form = ReasonForm(request.POST if is_answer else None, needs_reason=verb.needs_reason)
+        if is_answer and form.is_valid():
+            self._act(verb, request, rows, form.cleaned_data["reason"])
+            return None
+        return TemplateResponse(request, "admin/confirm_action.html", self._page(verb, request, rows, form))
+
+    def _named(self, request: HttpRequest) -> list[Any]:
+        """The rows the page listed, whether or not they still match the list's filters."""
+        related = self.list_select_related
+        rows = self.get_queryset(request).select_related(*related) if related else self.get_queryset(request)
+        try:
+            return list(rows.filter(pk__in=request.POST["ids"].split(","))[: MOST_AT_ONCE + 1])
+        except (ValidationError, ValueError):
+            raise SuspiciousOperation("ids that the confirmation page never listed") from None
+
+    def _page(self, verb: Verb, request: HttpRequest, rows: list[Any], form: ReasonForm) -> dict[str, Any]:
+        refused = verb.refusals(rows)
+        changing = [row for row in rows if row.pk not in refused]
+        title = f"{verb.label} {self._count(len(changing))}"
+        return self.admin_site.each_context(request) | {
+            "title": f"{title}?",
+            "opts": self.opts,
+            "verb": verb,
+            "button": title,
+            "changing": len(changing),
+            "left_alone": Counter(refused.values()).most_common(),
+            "samples": changing[:SAMPLES],
+            "unseen": max(0, len(changing) - SAMPLES),
+            "ids": ",".join(str(row.pk) for row in rows),
+            "first": rows[0].pk if rows else "",
+            "checkbox": ACTION_CHECKBOX_NAME,
+            "form": form,
+            "media": self.media,
+        }
+
+    def _act(self, verb: Verb, request: HttpRequest, rows: list[Any], reason: str) -> None:
+        tally = Tally()
+        for start in range(0, len(rows), LOGGED_TOGETHER):
+            some = rows[start : start + LOGGED_TOGETHER]
+            outcome = verb.act(some, actor=request.user.get_username(), reason=reason)
+            done = [row for row in some if row.pk in set(outcome.done)]
+            message = f"{verb.done}: {reason}" if reason else verb.done
+            LogEntry.objects.log_actions(request.user.pk, done, verb.log_as, message)  # type: ignore[arg-type]
+            tally.add(outcome)
+        self._tell(verb, request, tally)
+
+    def _tell(self, verb: Verb, request: HttpRequest, tally: Tally) -> None:
+        if tally.done:
+            self.message_user(request, f"{verb.done}: {self._count(len(tally.done))}.", messages.SUCCESS)
+        if tally.skipped:
+            reasons = list(tally.skipped.values())
+            more = f" And {len(reasons) - SAMPLES:,} more." if len(reasons) > SAMPLES else ""
+            left = f"Left alone: {self._count(len(reasons))}. {' '.join(reasons[:SAMPLES])}{more}"
+            self.message_user(request, left, messages.WARNING)
+
+    def _count(self, number: int) -> str:
+        names = self.opts.verbose_name if number == 1 else self.opts.verbose_name_plural
+        return f"{number:,} {names}"
+
+
+def _confirming(verb: Verb) -> Callable[[ActingAdmin, HttpRequest, QuerySet], HttpResponse | None]:
+    return lambda page, request, selected: page.confirm(verb, request, selected)

@@ -1,0 +1,108 @@
+"""What the admin lets a person do to jobs and queues, each through its domain verb."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.utils import timezone
+
+from api.confirmation import Verb, row_by_row
+from api.tally import Tally, on_each
+from jobs.cancellation import cancel, reinstate, retry_now
+from jobs.errors import JobError
+from jobs.models import Event, Job, Queue
+from jobs.pausing import pause, resume
+from jobs.states import State
+from jobs.submission import KEY_TAKEN_OVER
+
+REFUSED = (JobError, Job.DoesNotExist)
+
+
+def cancel_all(jobs: Sequence[Job], *, actor: str, reason: str) -> Tally:
+    return on_each(jobs, lambda job: cancel(job.pk, actor=actor, reason=reason), refusals=REFUSED)
+
+
+def retry_all(jobs: Sequence[Job], *, actor: str, reason: str) -> Tally:
+    return on_each(jobs, lambda job: retry_now(job.pk, actor=actor, reason=reason), refusals=REFUSED)
+
+
+def reinstate_all(jobs: Sequence[Job], *, actor: str, reason: str) -> Tally:
+    return on_each(jobs, lambda job: reinstate(job.pk, actor=actor, reason=reason), refusals=REFUSED)
+
+
+def pause_all(queues: Sequence[Queue], *, actor: str, reason: str) -> Tally:
+    return on_each(queues, lambda queue: pause(queue.pk, actor=actor, reason=reason), refusals=REFUSED)
+
+
+def resume_all(queues: Sequence[Queue], *, actor: str, reason: str) -> Tally:
+    return on_each(queues, lambda queue: resume(queue.pk, actor=actor, reason=reason), refusals=REFUSED)
+
+
+def _why_not_cancel(job: Job) -> str | None:
+    return f"it is {job.get_state_display().lower()} already" if job.is_final else None
+
+
+def _why_not_retry(job: Job) -> str | None:
+    if job.state == State.RETRY or (job.state == State.PENDING and job.run_at > timezone.now()):
+        return None
+    return "it is due already" if job.state == State.PENDING else f"it is {job.get_state_display().lower()}"
+
+
+def _not_reinstated(jobs: Sequence[Job]) -> dict[UUID, str]:
+    taken_over = Event.objects.filter(job__in=jobs, verb=KEY_TAKEN_OVER).values_list("job_id", flat=True)
+    refused = dict.fromkeys(taken_over, "its idempotency key belongs to a later job")
+    others = {job.pk: f"it is {job.get_state_display().lower()}" for job in jobs if job.state != State.REVOKED}
+    return refused | others
+
+
+JOB_VERBS = (
+    Verb(
+        name="cancel",
+        label="Cancel",
+        done="Cancelled",
+        permission="jobs.cancel_job",
+        consequence="Waiting jobs are revoked at once. Running ones are ended by their worker within seconds.",
+        act=cancel_all,
+        refusals=row_by_row(_why_not_cancel),
+        is_destructive=True,
+    ),
+    Verb(
+        name="retry_now",
+        label="Retry now",
+        done="Made due now",
+        permission="jobs.retry_job",
+        consequence="Jobs that wait for a retry, or for their time, become due at once. Their retries still count.",
+        act=retry_all,
+        refusals=row_by_row(_why_not_retry),
+        needs_reason=False,
+    ),
+    Verb(
+        name="reinstate",
+        label="Reinstate",
+        done="Reinstated",
+        permission="jobs.retry_job",
+        consequence="Revoked jobs run after all, from the start, under their own ids and idempotency keys.",
+        act=reinstate_all,
+        refusals=_not_reinstated,
+    ),
+)
+QUEUE_VERBS = (
+    Verb(
+        name="pause",
+        label="Pause",
+        done="Paused",
+        permission="jobs.pause_queue",
+        consequence="Nothing of these queues starts until they are resumed. What runs already finishes.",
+        act=pause_all,
+        refusals=row_by_row(lambda queue: "it is paused already" if queue.is_paused else None),
+    ),
+    Verb(
+        name="resume",
+        label="Resume",
+        done="Resumed",
+        permission="jobs.pause_queue",
+        consequence="Waiting jobs of these queues start again.",
+        act=resume_all,
+        refusals=row_by_row(lambda queue: None if queue.is_paused else "it is not paused"),
+        needs_reason=False,
+    ),
+)

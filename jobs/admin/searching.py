@@ -1,0 +1,65 @@
+"""Finding jobs: what can be typed into the search box, and filters that need no reading of the table."""
+
+import re
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from jobs import registry
+from jobs.models import IdempotencyKey, JobLabel
+from jobs.policies import policy
+
+SEARCH_HELP = "An id or its beginning, an idempotency key, payload.field:value, or tag:name."
+LABELLED = re.compile(r"(?:payload\.(?P<field>[^:\s]+)|(?P<tag>tag)):(?P<value>.+)", re.DOTALL)
+ID_PREFIX = re.compile(r"[0-9a-f]{4,32}")
+MOST_KEYS = 100
+
+
+def found(jobs: QuerySet, text: str) -> QuerySet:
+    """The jobs meant by a search."""
+    text = text.strip()
+    if labelled := LABELLED.fullmatch(text):
+        label = f"{labelled['field'] or 'tag'}:{labelled['value'].strip()}"
+        return jobs.filter(pk__in=JobLabel.objects.filter(label=label).values("job"))
+    keyed = list(IdempotencyKey.objects.filter(key=text).values_list("job_id", flat=True)[:MOST_KEYS])
+    if keyed:
+        return jobs.filter(pk__in=keyed)
+    prefix = text.replace("-", "").lower()
+    if not ID_PREFIX.fullmatch(prefix):
+        return jobs.none()
+    return jobs.filter(pk__range=(UUID(prefix.ljust(32, "0")), UUID(prefix.ljust(32, "f"))))
+
+
+def unsearchable(text: str) -> str | None:
+    """Why a search of a payload field cannot find anything, or None."""
+    labelled = LABELLED.fullmatch(text.strip())
+    known = sorted({name for task in registry.tasks() for name in policy(task).searchable})
+    if not labelled or labelled["tag"] or labelled["field"] in known:
+        return None
+    return f"No policy makes payload.{labelled['field']} searchable; there are {', '.join(known) or 'none'}."
+
+
+class TaskFilter(admin.SimpleListFilter):
+    """By task, as far as this process knows them; a DISTINCT would read the whole table."""
+
+    title = parameter_name = "task"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in sorted(registry.tasks())]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(task=self.value()) if self.value() else queryset
+
+
+class QueueFilter(admin.SimpleListFilter):
+    title = parameter_name = "queue"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in settings.JOB_QUEUES]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(queue=self.value()) if self.value() else queryset
