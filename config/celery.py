@@ -21,6 +21,8 @@ app.conf.update(
     broker_url=broker(settings.REDIS_URL),
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
+    # A Redis that answers with an error (out of memory, read-only after a failover) is away, not the worker's end
+    broker_channel_error_retry=True,
     broker_transport_options={
         "ticket_queues": settings.JOB_QUEUES,
         "visibility_timeout": longest_hard_limit() + 600,
@@ -33,8 +35,8 @@ app.conf.update(
     accept_content=["json"],
     task_serializer="json",
     result_serializer="json",
-    # The second net under the claim
-    task_acks_late=True,
+    # The second net under the claim, which holds without it
+    task_acks_late=settings.TASK_ACKS_LATE,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=False,

@@ -34,6 +34,7 @@ JOB_QUEUES = (*PRIORITIES, "solo", "system")
 PAYLOAD_LIMIT_BYTES = 256 * 1024
 RESULT_LIMIT_BYTES = 1024 * 1024
 ERROR_LIMIT_CHARACTERS = 20_000
+TASK_ACKS_LATE = env.env_bool("TASK_ACKS_LATE", True)
 KEY_TTL_SECONDS = env.env_number("KEY_TTL_SECONDS", 24 * 3600, int)
 KEY_PATIENCE_MS = 2000
 RETENTION_DAYS = env.env_number("RETENTION_DAYS", 30, int)
@@ -44,6 +45,14 @@ LEASE_SECONDS = env.env_number("LEASE_SECONDS", 30.0, float)
 BEAT_LEASE_SECONDS = env.env_number("BEAT_LEASE_SECONDS", 15.0, float)
 DISPATCH_SECONDS = env.env_number("DISPATCH_SECONDS", 1.0, float)
 TICKET_GRACE_SECONDS = env.env_number("TICKET_GRACE_SECONDS", 10.0, float)
+
+# Being watched: networks that may read /metrics without a token, and whom `manage.py watch` tells
+METRICS_NETWORKS = env.env_list("METRICS_NETWORKS")
+WATCH_SECONDS = env.env_number("WATCH_SECONDS", 10.0, float)
+WATCH_RECIPIENTS = env.env_list("WATCH_RECIPIENTS")
+WATCH_WEBHOOK_URL = env.env_text("WATCH_WEBHOOK_URL")
+WATCH_WEB_URL = env.env_text("WATCH_WEB_URL")
+RUNBOOK_URL = env.env_text("RUNBOOK_URL", "https://example.com/switchyard/docs/runbook.md")
 
 # The world outside
 PAYMENT_GATEWAY_URL = env.env_text("PAYMENT_GATEWAY_URL")
@@ -56,22 +65,25 @@ EMAIL_TIMEOUT = 20
 globals().update(env.mail(env.env_text("EMAIL_URL")))
 
 INSTALLED_APPS = [
-    "config.admin_site.AdminConfig",
+    "config.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django.contrib.humanize",
     "django.contrib.postgres",
     "django_celery_results",
     "django_celery_beat",
     "ninja",
+    "csp",
     "api",
     "jobs",
     "deadletters",
     "monitoring",
 ]
 MIDDLEWARE = [
+    "api.problems.ProblemsOnly",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -80,6 +92,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"
@@ -104,6 +117,7 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "admin:login"
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / ".static"
+STATICFILES_DIRS = [BASE_DIR / "config" / "static"]
 WHITENOISE_USE_FINDERS = True
 
 # Time
@@ -113,8 +127,35 @@ LANGUAGE_CODE = "en-us"
 
 # Secure by default; plain HTTP only where DEBUG says so
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
+CSRF_TRUSTED_ORIGINS = env.env_list("CSRF_TRUSTED_ORIGINS")
+# Where the site is https a proxy in front ends TLS, says so, and overwrites what clients say
+SECURE_SSL_REDIRECT = SITE_URL.startswith("https://")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SECURE_SSL_REDIRECT else None
+SECURE_REDIRECT_EXEMPT = ["^healthz$", "^readyz$", "^metrics$"]
+SECURE_HSTS_SECONDS = 31_536_000 if SECURE_SSL_REDIRECT else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_SSL_REDIRECT
 SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "connect-src": ["'self'"],
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+
+# The API
+WEB_THREADS = env.env_number("WEB_THREADS", 16, int)
+API_BODY_LIMIT_BYTES = 1024 * 1024
+API_BULK_LIMIT_BYTES = env.env_number("API_BULK_LIMIT_BYTES", 32 * 1024 * 1024, int)
+API_RATE_PER_SECOND = env.env_number("API_RATE_PER_SECOND", 500.0, float)
+API_RATE_BURST = env.env_number("API_RATE_BURST", 1000, int)
 
 # django-celery-beat
 DJANGO_CELERY_BEAT_TZ_AWARE = True
@@ -144,6 +185,8 @@ LOGGING = {
         "celery.app.trace": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
+        # Django's own handlers would write every line a second time.
+        "django": {"handlers": [], "level": "INFO"},
     },
     "root": {"handlers": ["console"], "level": env.env_text("LOG_LEVEL", "INFO")},
 }

@@ -135,8 +135,9 @@ def _copy(drafts: list[Draft]) -> None:
     except IntegrityError as error:
         raise JobExists(str(error.__cause__).partition("DETAIL:")[2].strip()) from None
     issued = [Ticket(each.id, each.task, each.ticket_queue) for each, row in zip(drafts, rows, strict=True) if row[13]]
-    if issued:
-        publish_on_commit(issued)
+    bells = {each.bell for each, row in zip(drafts, rows, strict=True) if each.bell is not None and row[11] <= now}
+    if issued or bells:
+        publish_on_commit([*issued, *bells])
 
 
 def _row(wanted: Draft, now: datetime, *, ticketed: bool) -> tuple[Any, ...]:

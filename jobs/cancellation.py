@@ -1,5 +1,6 @@
 """What a person may do to a job that is not a dead letter: cancel it, have it retried now, reinstate it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -68,6 +69,11 @@ def refuse_when_key_was_taken_over(job: Job) -> None:
     """Two jobs must never run under one key; the submit that took it over left an event on the earlier job."""
     if Event.objects.filter(job=job, verb=KEY_TAKEN_OVER).exists():
         raise Conflict(f"Job {job.pk} cannot run again: its idempotency key belongs to a later job by now.")
+
+
+def had_their_key_taken_over(ids: Collection[UUID]) -> set[UUID]:
+    """The jobs among these that must not run again."""
+    return set(Event.objects.filter(job__in=ids, verb=KEY_TAKEN_OVER).values_list("job_id", flat=True))
 
 
 def _note(job_id: UUID, verb: str, actor: str, reason: str) -> None:

@@ -40,7 +40,7 @@ def fingerprint(code: str, message: str, frame: str) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001  a task's own exception may fail at anything, and its failure must still be recorded
+    except BaseException:  # noqa: BLE001  a task's own exception may fail at anything, and its failure must still be recorded
         return f"<{type(error).__name__} whose text cannot be made>"
 
 

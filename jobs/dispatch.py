@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 
 from jobs import tickets
 from jobs.models import Event, Job
-from jobs.policies import policy, tables
+from jobs.policies import batch_tasks, policy, tables
 from jobs.states import WAITING
 from jobs.tickets import Ticket
 
@@ -130,7 +130,7 @@ def _issue(queue: str) -> int:
     total = 0
     while True:
         with only_one(ISSUE_LOCK) as alone:
-            batch = _mark(queue, BATCH, tasks=_paced_tasks(), only=False) if alone else []
+            batch = _mark(queue, BATCH, tasks=[*_paced_tasks(), *batch_tasks()], only=False) if alone else []
         issued = _publish(batch)
         total += issued
         if issued < BATCH:

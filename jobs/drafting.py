@@ -14,6 +14,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_naive
 
 from jobs import registry
+from jobs.doorbell import Bell
 from jobs.errors import InvalidJob
 from jobs.ids import uuid7
 from jobs.outbound import check_url
@@ -57,7 +58,12 @@ class Draft:
     @property
     def is_ticketed(self) -> bool:
         """Whether a ticket goes out on commit; a task with a rate gets its tickets from the dispatcher."""
-        return not self.policy.rate
+        return not self.policy.rate and not self.policy.is_batch
+
+    @property
+    def bell(self) -> Bell | None:
+        """What to ring on commit when the job is due."""
+        return Bell(self.task, self.ticket_queue) if self.policy.is_batch else None
 
     @cached_property
     def fingerprint(self) -> bytes:

@@ -31,12 +31,14 @@ logger = logging.getLogger("jobs")
 
 def execute(task: Any, job_id: UUID) -> Settled | None:
     """Claim and run one job. None: nothing to run, because the ticket was a duplicate or came at the wrong time."""
+    if terminate_handler_fired():
+        raise SystemExit("An earlier body swallowed the wish to end this process: it takes no other job.")
     deadline = time.monotonic() + task.policy.hard_limit
     held = claim([job_id], until=deadline)
     if not held:
         return None
     [job] = held
-    with job_fields(**_log_fields(job)):
+    with job_fields(**log_fields(job)):
         logger.info("job claimed", extra={"retries": job.retries})
         if task.policy.atomic:
             return _run_and_settle_together(task, job, deadline)
@@ -52,19 +54,22 @@ def claim(ids: Sequence[UUID], *, until: float) -> list[Held]:
 
 def run(task: Any, job: Held) -> Outcome:
     """Run the body. However it ends becomes a value; only a process told to end unwinds through here."""
+    storing = False
     try:
         task.job = RunningJob(job)
         task.request.update(retries=job.retries, args=(), kwargs=job.payload)
         arguments = registry.converted(task, job.payload)
         with _soft_limit(task.policy.soft_limit):
             result = task.run(**arguments)
-    except BaseException as error:  # whatever a body raises is data; see outcome_of
+        storing = True
+        text = dumps(result, field="/result", limit=settings.RESULT_LIMIT_BYTES)
+    except BaseException as error:  # whatever a body raises, or its result when it is read, is data; see outcome_of
         if terminate_handler_fired():
-            raise
-        return outcome_of(error)
+            raise SystemExit from error
+        return NotStorable(report(error, code="NOT_STORABLE")) if storing else outcome_of(error)
     finally:
         task.job = None  # so that code outside an attempt cannot use the last one's
-    return _succeeded(result)
+    return Succeeded(result, text)
 
 
 def outcome_of(error: BaseException) -> Outcome:
@@ -122,14 +127,6 @@ def _committed_after_all(task: Any, job: Held, outcome: Outcome, deadline: float
     return connections.patiently(lambda _: landed(job, found), until=deadline)
 
 
-def _succeeded(result: Any) -> Outcome:
-    try:
-        dumps(result, field="/result", limit=settings.RESULT_LIMIT_BYTES)
-    except Exception as error:  # noqa: BLE001  a result's own classes may raise anything, and a number be too long to print
-        return NotStorable(report(error, code="NOT_STORABLE"))
-    return Succeeded(result)
-
-
 @contextmanager
 def _soft_limit(seconds: float) -> Iterator[None]:
     """Raise SoftTimeLimitExceeded in the body after `seconds`, and never outside it."""
@@ -157,7 +154,7 @@ def _seconds(when: Any) -> float | None:
     return float(when) if isinstance(when, (int, float)) else None
 
 
-def _log_fields(job: Held) -> dict[str, Any]:
+def log_fields(job: Held) -> dict[str, Any]:
     return {
         "job_id": str(job.id),
         "idempotency_key": job.idempotency_key,

@@ -7,6 +7,8 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import psycopg
@@ -49,7 +51,8 @@ class Heartbeat:
         self.duties: list[Callable[[], None]] = []
         self.last_duties: list[Callable[[], None]] = []
         self._row = _description(kind, name, queues)
-        self._wake = threading.Event()
+        # A queue, because its put may interrupt itself: a signal handler wakes us too, and would hang on an Event.
+        self._wakes: SimpleQueue[None] = SimpleQueue()
         self._leaving = False
         self._thread = threading.Thread(target=self._beat_until_left, name="heartbeat", daemon=True)
 
@@ -60,17 +63,17 @@ class Heartbeat:
 
     def wake(self) -> None:
         """Beat now: something happened that should not wait."""
-        self._wake.set()
+        self._wakes.put(None)
 
     def stop_claiming(self) -> None:
         """The row says STOPPING from the next beat on, so claims are refused; running jobs go on. Signal-safe."""
         self.stopping = True
-        self._wake.set()
+        self.wake()
 
     def leave(self) -> None:
         """Do the last duties and mark the row DEAD; at most one lease long."""
         self._leaving = True
-        self._wake.set()
+        self.wake()
         self._thread.join(timeout=settings.LEASE_SECONDS)
 
     def _enlist(self) -> None:
@@ -79,24 +82,30 @@ class Heartbeat:
     def _beat_until_left(self) -> None:
         while not self._leaving:
             self._once(self.duties)
-            self._wake.wait(settings.HEARTBEAT_SECONDS)
-            self._wake.clear()
+            self._wait()
         self._once(self.last_duties)
         self._once([self._sign_off])
         connections.close_own()
         connection.close()
 
+    def _wait(self) -> None:
+        """Until the next beat is due, or something wakes us; many wakes are one."""
+        with suppress(Empty):
+            self._wakes.get(timeout=settings.HEARTBEAT_SECONDS)
+            while True:
+                self._wakes.get_nowait()
+
     def _once(self, duties: list[Callable[[], None]]) -> None:
         """One beat. An outage is waited out: it must end neither this thread nor the process."""
-        try:
-            self.beat()
-            for duty in duties:
+        for duty in [self.beat, *duties]:
+            try:
                 duty()
-        except (psycopg.Error, DjangoError) as error:
-            connection.close_if_unusable_or_obsolete()
-            logger.warning("beat missed", extra={"reason": str(error).strip()})
-        except Exception:  # a fault in one duty must not silence the heartbeat, which would cost every running job
-            logger.exception("a duty of the heartbeat failed")
+            except Exception as error:  # a fault in one duty must cost neither the heartbeat nor the other duties
+                connection.close_if_unusable_or_obsolete()
+                if isinstance(error, (psycopg.Error, DjangoError)) and connections.is_outage(error):
+                    logger.warning("beat missed", extra={"reason": str(error).strip()})
+                    return
+                logger.exception("a duty of the heartbeat failed")
 
     def _sign_off(self) -> None:
         connections.own().rows(_LEAVE, {"id": me.worker})

@@ -1,5 +1,6 @@
 """How an attempt can end. Running yields one of these; settling consumes it."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,14 @@ class ErrorReport:
 
 @dataclass(frozen=True)
 class Succeeded:
+    """`text` is the result as JSON, when the check has made it already."""
+
     result: Any
+    text: str | None = None
+
+    @property
+    def as_json(self) -> str:
+        return json.dumps(self.result, ensure_ascii=False) if self.text is None else self.text
 
 
 @dataclass(frozen=True)

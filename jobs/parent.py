@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,7 @@ from celery import bootsteps
 from celery.signals import worker_shutting_down
 from celery.worker import state as worker_state
 
-from jobs import rescue, stalls, unknown
+from jobs import batch_ends, rescue, stalls, unknown
 from jobs.liveness import Heartbeat
 from jobs.models import Queue, Worker
 from jobs.processes import is_child_alive, me
@@ -34,7 +35,7 @@ class Parent:
     """The state a parent keeps between beats: jobs its children took, and what it suspects of them."""
 
     def __init__(self) -> None:
-        self.running: dict[UUID, int] = {}
+        self.running: dict[UUID, float] = {}
         self.queues: list[str] = []
         self.worker: Any = None
         self.heartbeat: Heartbeat | None = None
@@ -52,15 +53,18 @@ class Parent:
         self.heartbeat.last_duties = [self._record_reports, self._release_the_rest]
         self.heartbeat.start()
         self._start_paused()
-        worker_shutting_down.connect(self._on_stop_signal)
+        self._listen_for_stops()
         atexit.register(self._leave, os.getpid())
 
     def report(self, ended: Ended) -> None:
         """Called in the event loop: note an end and have it recorded at once."""
-        self.hand_over(lambda: rescue.record_end(ended))
+        self.running.setdefault(ended.job, 0.0)
+        record = batch_ends.record_end if ended.was_batch else rescue.record_end
+        self.hand_over(lambda: record(ended, stopping=self._is_stopping()))
 
     def report_unknown(self, job: UUID, task: str) -> None:
         """Called in the event loop: a ticket for a task this worker does not know."""
+        self.running.setdefault(job, 0.0)
         self.hand_over(lambda: unknown.settle_unknown(job, task))
 
     def hand_over(self, work: Callable[[], None]) -> None:
@@ -68,6 +72,20 @@ class Parent:
         self._reports.put(work)
         if self.heartbeat is not None:
             self.heartbeat.wake()
+
+    def _listen_for_stops(self) -> None:
+        """Celery tells of a cold stop only after the wait for its running jobs, and a kill may come meanwhile."""
+        worker_shutting_down.connect(self._on_stop_signal)
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            if callable(celerys := signal.getsignal(number)):
+                signal.signal(number, partial(self._stop_and_then, celerys))
+
+    def _stop_and_then(self, celerys: Callable[[int, Any], Any], number: int, frame: Any) -> None:
+        self._on_stop_signal()
+        celerys(number, frame)
+
+    def _is_stopping(self) -> bool:
+        return self.heartbeat is not None and self.heartbeat.stopping
 
     def _on_stop_signal(self, **_: Any) -> None:
         if self.heartbeat is not None:
@@ -91,10 +109,14 @@ class Parent:
                 raise
 
     def _look_at_running(self) -> None:
-        taken, active = list(self.running), _active_jobs()
-        held = rescue.held_by_me(taken)
+        taken, active, answering = dict(self.running), _active_jobs(), _answering()
+        held, together = rescue.held_by_me(taken), batch_ends.held_by_children()
         for gone in [job for job in taken if job not in held and job not in active]:
-            self.running.pop(gone, None)
+            # Unless its next attempt was accepted while we asked the database.
+            if self.running.get(gone) == taken[gone]:
+                self.running.pop(gone, None)
+        held |= {job.id: job for job in together}
+        active |= {job.id for job in together if job.child_pid in answering}
         self._told_to_end &= held.keys()
         for job in held.values():
             if job.cancel_requested_at is not None:
@@ -110,6 +132,8 @@ class Parent:
                 continue
             if is_child_alive(job.child_pid or 0, job.child_ticks):
                 rescue.record_release(job, "Its process went on to other work without settling it.")
+            elif self._is_stopping():
+                rescue.record_release(job, "Its worker was stopped before it finished.")
             else:
                 rescue.record_death(job)
 
@@ -117,12 +141,16 @@ class Parent:
         """Ask politely first, and on the next beat not politely."""
         how = signal.SIGKILL if job.id in self._told_to_end else signal.SIGTERM
         self._told_to_end.add(job.id)
+        if self._is_stopping():
+            # The event loop may have ended; but no child takes another job any more, so none can be hit by mistake.
+            _end_process(job, how)
+            return
         self.worker.hub.call_soon(self._end_child_if_it_still_runs, str(job.id), job.child_pid, how)
 
     def _end_child_if_it_still_runs(self, job_id: str, pid: int, how: signal.Signals) -> None:
         """In the event loop, where no child can change its job meanwhile."""
         for request in list(worker_state.active_requests):
-            if request.id == job_id and request.worker_pid == pid:
+            if request.worker_pid == pid and (request.id == job_id or _is_doorbell(request)):
                 self.worker.pool.terminate_job(pid, how)
 
     def _start_paused(self) -> None:
@@ -142,7 +170,7 @@ class Parent:
             free_slots=self.worker.concurrency - len(_active_jobs()),
             queues=[queue for queue in self.queues if queue not in paused],
         )
-        if stalled and self.heartbeat is not None and not self.heartbeat.stopping:
+        if stalled and self.heartbeat is not None and not self._is_stopping():
             self.heartbeat.stop_claiming()
             self.heartbeat.beat()
             stalls.end_process()
@@ -171,13 +199,36 @@ def _is_in_good_hands(job: Held, active: set[UUID]) -> bool:
     return job.id in active and is_child_alive(job.child_pid or 0, job.child_ticks)
 
 
-def _active_jobs() -> set[UUID]:
-    """Jobs the children are busy with, as the event loop knows it; it may change the set while we read."""
+def _active_requests() -> list[Any]:
+    """What the children are busy with, as the event loop knows it; it may change the set while we read."""
     while True:
         try:
-            return {UUID(request.id) for request in list(worker_state.active_requests)}
+            return list(worker_state.active_requests)
         except RuntimeError:
             continue
+
+
+def _active_jobs() -> set[UUID]:
+    return {UUID(each.id) for each in _active_requests() if _is_job(each)}
+
+
+def _is_job(request: Any) -> bool:
+    """Other tasks may have any text for an id."""
+    return getattr(request.task, "is_job", False)
+
+
+def _answering() -> set[int]:
+    """The children that work on jobs claimed together."""
+    return {each.worker_pid for each in _active_requests() if _is_doorbell(each)}
+
+
+def _is_doorbell(request: Any) -> bool:
+    return getattr(request, "is_doorbell", False)
+
+
+def _end_process(job: Held, how: signal.Signals) -> None:
+    if job.child_pid and job.child_pid != os.getpid() and is_child_alive(job.child_pid, job.child_ticks):
+        os.kill(job.child_pid, how)
 
 
 def _is_connected(worker: Any) -> bool:

@@ -11,7 +11,7 @@ from jobs.models import Event, Queue
 def pause(name: str, *, actor: str, reason: str) -> None:
     """Let nothing of this queue start until it is resumed; raises Conflict when it is paused already."""
     with transaction.atomic():
-        Queue.objects.get_or_create(name=_known(name))
+        Queue.objects.get_or_create(name=known(name))
         paused = Queue.objects.filter(name=name, paused_at=None)
         if not paused.update(paused_at=Now(), paused_by=actor, pause_reason=reason):
             raise Conflict(f"Queue '{name}' is paused already.")
@@ -21,13 +21,14 @@ def pause(name: str, *, actor: str, reason: str) -> None:
 def resume(name: str, *, actor: str, reason: str = "") -> None:
     """Let a paused queue go on; raises Conflict when it is not paused."""
     with transaction.atomic():
-        resumed = Queue.objects.filter(name=_known(name)).exclude(paused_at=None)
+        resumed = Queue.objects.filter(name=known(name)).exclude(paused_at=None)
         if not resumed.update(paused_at=None, paused_by="", pause_reason=""):
             raise Conflict(f"Queue '{name}' is not paused.")
         Event.objects.create(verb="queue resumed", actor=actor, reason=reason, details={"queue": name})
 
 
-def _known(name: str) -> str:
+def known(name: str) -> str:
+    """The name, if the house has such a queue; raises InvalidJob."""
     if name not in settings.JOB_QUEUES:
         raise InvalidJob("/queue", f"{name!r} is unknown; there are {', '.join(settings.JOB_QUEUES)}")
     return name

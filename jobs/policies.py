@@ -12,7 +12,7 @@ from django.conf import settings
 
 RATE = re.compile(r"^([1-9]\d*)/([smh])$")
 SECONDS_PER = {"s": 1, "m": 60, "h": 3600}
-DELIVERIES = ("each",)
+DELIVERIES = ("each", "batch")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ class Policy:
     searchable: tuple[str, ...]
 
     @property
+    def is_batch(self) -> bool:
+        return self.delivery == "batch"
+
+    @property
     def interval(self) -> float | None:
         """Seconds between two starts, or None when there is no rate."""
         found = RATE.match(self.rate)
@@ -59,13 +63,18 @@ class Problem:
 
 def policy(task: str) -> Policy:
     """The policy in force for a task; tasks without a table of their own get [default]."""
-    policies = _load(Path(settings.POLICIES_FILE))
+    policies = _load(settings.POLICIES_FILE)
     return policies.get(task, policies["default"])
 
 
 def tables() -> list[str]:
     """The tasks that have a table of their own."""
     return [name for name in _load(Path(settings.POLICIES_FILE)) if name != "default"]
+
+
+def batch_tasks() -> list[str]:
+    """The tasks whose jobs have no tickets of their own: a doorbell calls a worker for many."""
+    return [name for name in tables() if policy(name).is_batch]
 
 
 def longest_hard_limit() -> float:
@@ -114,6 +123,18 @@ def _contradictions(text: str, task: str, values: dict[str, Any]) -> Iterator[Pr
     soft, hard = values.get("soft_limit", 0), values.get("hard_limit", 0)
     if isinstance(soft, (int, float)) and isinstance(hard, (int, float)) and soft >= hard > 0:
         yield Problem(_line(text, task), f"[{task}] soft_limit must be below hard_limit")
+    if values.get("delivery") == "batch":
+        yield from _contradictions_of_a_batch(text, task, values)
+
+
+def _contradictions_of_a_batch(text: str, task: str, values: dict[str, Any]) -> Iterator[Problem]:
+    """Jobs claimed together die together: each needs a second life, alone, to tell the culprit from the others."""
+    if values.get("max_deaths") == 1:
+        yield Problem(_line(text, task), f"[{task}] delivery = 'batch' needs max_deaths of 2 or more")
+    if values.get("atomic") is True:
+        yield Problem(_line(text, task), f"[{task}] atomic needs delivery = 'each'")
+    if values.get("rate"):
+        yield Problem(_line(text, task), f"[{task}] rate needs delivery = 'each'")
 
 
 def _wrong(key: str, value: Any) -> str | None:

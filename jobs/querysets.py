@@ -83,48 +83,82 @@ class Held(NamedTuple):
 
 
 _HELD_COLUMNS = ", ".join(f"job.{name}" for name in Held._fields[:-1]) + ", key.key"
+_KEYED = "AS job LEFT JOIN jobs_idempotencykey AS key ON key.job_id = job.id"
+_HELD = f"SELECT {_HELD_COLUMNS} FROM jobs_job {_KEYED} WHERE job.state = 'STARTED' AND"
+
+# What a claim writes, and on what conditions besides being due.
+_TAKE = """SET state = 'STARTED', attempt = job.attempt + 1, claim_token = %(token)s, worker_id = %(worker)s,
+         child_pid = %(pid)s, child_ticks = %(ticks)s, started_at = clock.now"""
+# Clock and queue as expressions of their own: a join with them would cost the head of the queue its order.
+_MAY_START = """job.run_at <= (SELECT now FROM clock) AND job.cancel_requested_at IS NULL
+     AND (job.expires_at IS NULL OR job.expires_at > (SELECT now FROM clock))
+     AND NOT EXISTS (SELECT FROM jobs_queue AS q WHERE q.name = {queue} AND q.paused_at IS NOT NULL)
+     AND EXISTS (SELECT FROM jobs_worker AS w WHERE w.id = %(worker)s AND w.state = 'UP')"""
 
 CLAIM = f"""
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
 claimed AS (
   UPDATE jobs_job AS job
-     SET state = 'STARTED', attempt = job.attempt + 1, claim_token = %(token)s, worker_id = %(worker)s,
-         child_pid = %(pid)s, child_ticks = %(ticks)s, started_at = clock.now
+     {_TAKE}
     FROM clock
    WHERE job.id = ANY(%(ids)s) AND job.state IN ('PENDING', 'RETRY')
-     AND job.run_at <= clock.now AND (job.expires_at IS NULL OR job.expires_at > clock.now)
-     AND job.cancel_requested_at IS NULL
-     AND NOT EXISTS (SELECT FROM jobs_queue AS q WHERE q.name = job.queue AND q.paused_at IS NOT NULL)
-     AND EXISTS (SELECT FROM jobs_worker AS w WHERE w.id = %(worker)s AND w.state = 'UP')
+     AND {_MAY_START.format(queue="job.queue")}
   RETURNING job.*
 ), refused AS (
   UPDATE jobs_job AS job SET dispatched_at = NULL
    WHERE job.id = ANY(%(ids)s) AND job.state IN ('PENDING', 'RETRY') AND job.dispatched_at IS NOT NULL
      AND NOT EXISTS (SELECT FROM claimed WHERE claimed.id = job.id)
 )
-SELECT {_HELD_COLUMNS} FROM claimed AS job LEFT JOIN jobs_idempotencykey AS key ON key.job_id = job.id
+SELECT {_HELD_COLUMNS} FROM claimed {_KEYED}
+"""
+
+# Many at once, from the head of a queue. A job that has died before comes alone: the first of the due, or
+# all before the first that has died. The row in jobs_batch tells the parent where to look for them.
+_CLAIM_DUE = f"""
+WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
+due AS MATERIALIZED (
+  SELECT job.id, job.run_at, job.deaths FROM jobs_job AS job
+   WHERE job.finished_at IS NULL AND job.dispatched_at IS NULL AND job.state IN ('PENDING', 'RETRY')
+     AND {{mine}} AND job.task = %(task)s AND {_MAY_START}
+   ORDER BY job.run_at LIMIT %(size)s FOR UPDATE OF job SKIP LOCKED
+), chosen AS (
+  SELECT id FROM (SELECT id, row_number() OVER line AS place, max(deaths) OVER line AS deaths
+                    FROM due WINDOW line AS (ORDER BY run_at, id)) AS lined
+   WHERE place = 1 OR deaths = 0
+), claimed AS (
+  UPDATE jobs_job AS job
+     {_TAKE}
+    FROM clock, chosen WHERE job.id = chosen.id
+  RETURNING job.*
+), noted AS (
+  INSERT INTO jobs_batch AS batch (worker_id, child_pid, queue, first_run_at, last_run_at)
+  SELECT %(worker)s, %(pid)s, min(queue), min(run_at), max(run_at) FROM claimed HAVING count(*) > 0
+  ON CONFLICT (worker_id, child_pid) DO UPDATE
+    SET queue = EXCLUDED.queue, first_run_at = EXCLUDED.first_run_at, last_run_at = EXCLUDED.last_run_at
+)
+SELECT {_HELD_COLUMNS}, (SELECT count(*) FROM due) FROM claimed {_KEYED}
+ ORDER BY job.run_at, job.id
+"""
+CLAIM_DUE = _CLAIM_DUE.format(mine="job.queue = %(queue)s AND job.deaths + 1 < job.max_deaths", queue="%(queue)s")
+CLAIM_DUE_SOLO = _CLAIM_DUE.format(mine="job.deaths + 1 >= job.max_deaths", queue="job.queue")
+
+# Jobs claimed together by this worker's processes: by the stretch of the queue they came from, no index has the worker.
+HELD_IN_BATCHES = f"""
+SELECT {_HELD_COLUMNS}
+  FROM jobs_batch AS batch
+  JOIN (jobs_job {_KEYED}) ON job.finished_at IS NULL AND job.dispatched_at IS NULL AND job.state = 'STARTED'
+       AND job.queue = batch.queue AND job.run_at BETWEEN batch.first_run_at AND batch.last_run_at
+       AND job.worker_id = batch.worker_id AND job.child_pid = batch.child_pid
+ WHERE batch.worker_id = %(worker)s
 """
 
 # After a claim whose answer was lost: did it land?
-CLAIMED_WITH = f"""
-SELECT {_HELD_COLUMNS} FROM jobs_job AS job LEFT JOIN jobs_idempotencykey AS key ON key.job_id = job.id
- WHERE job.id = ANY(%(ids)s) AND job.state = 'STARTED' AND job.claim_token = %(token)s
-"""
-
-HELD_BY = f"""
-SELECT {_HELD_COLUMNS} FROM jobs_job AS job LEFT JOIN jobs_idempotencykey AS key ON key.job_id = job.id
- WHERE job.finished_at IS NULL AND job.state = 'STARTED' AND job.worker_id = ANY(%(workers)s)
-"""
-
-HELD_AMONG = f"""
-SELECT {_HELD_COLUMNS} FROM jobs_job AS job LEFT JOIN jobs_idempotencykey AS key ON key.job_id = job.id
- WHERE job.id = ANY(%(ids)s) AND job.state = 'STARTED' AND job.worker_id = %(worker)s
-"""
+CLAIMED_WITH = f"{_HELD} job.id = ANY(%(ids)s) AND job.claim_token = %(token)s"
+HELD_BY = f"{_HELD} job.finished_at IS NULL AND job.worker_id = ANY(%(workers)s)"
+HELD_AMONG = f"{_HELD} job.id = ANY(%(ids)s) AND job.worker_id = %(worker)s"
 
 # Jobs whose worker is DEAD, or has no row at all. Reads every unfinished row, so not on every sweep.
-HELD_BY_NOBODY = f"""
-SELECT {_HELD_COLUMNS} FROM jobs_job AS job LEFT JOIN jobs_idempotencykey AS key ON key.job_id = job.id
- WHERE job.finished_at IS NULL AND job.state = 'STARTED'
+HELD_BY_NOBODY = f"""{_HELD} job.finished_at IS NULL
    AND NOT EXISTS (SELECT FROM jobs_worker AS w WHERE w.id = job.worker_id AND w.state <> 'DEAD')
 """
 
@@ -132,10 +166,32 @@ SUCCEED = """
 UPDATE jobs_job AS job
    SET state = 'SUCCESS', finished_at = clock_timestamp(), result = done.result::jsonb,
        error_code = NULL, error = NULL, traceback = NULL, fingerprint = NULL
-  FROM unnest(%(ids)s::uuid[], %(attempts)s::int[], %(tokens)s::uuid[], %(results)s::text[])
+  FROM unnest(%(ids)b::uuid[], %(attempts)b::int[], %(tokens)b::uuid[], %(results)b::text[])
        AS done(id, attempt, token, result)
  WHERE job.id = done.id AND job.state = 'STARTED' AND job.attempt = done.attempt AND job.claim_token = done.token
 RETURNING job.id
+"""
+
+# Claimed together and not begun. They keep their place in the line.
+RELEASE = """
+WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
+released AS (
+  UPDATE jobs_job AS job
+     SET state = CASE WHEN job.cancel_requested_at IS NULL THEN 'PENDING' ELSE 'REVOKED' END,
+         finished_at = CASE WHEN job.cancel_requested_at IS NOT NULL THEN clock.now END,
+         error_code = CASE WHEN job.cancel_requested_at IS NULL THEN 'RELEASED' ELSE 'CANCELLED' END,
+         error = %(why)s, traceback = '', fingerprint = ''
+    FROM clock, unnest(%(ids)s::uuid[], %(attempts)s::int[], %(tokens)s::uuid[]) AS given(id, attempt, token)
+   WHERE job.id = given.id AND job.state = 'STARTED' AND job.attempt = given.attempt AND job.claim_token = given.token
+  RETURNING job.*, clock.now
+)
+INSERT INTO jobs_attempt (job_id, number, outcome, due_at, started_at, ended_at, worker_id, worker_name, child_pid,
+                          claim_token, error_code, error, traceback, fingerprint, delay)
+SELECT id, attempt, CASE state WHEN 'REVOKED' THEN 'REVOKED' ELSE 'RELEASED' END, run_at, started_at, now, worker_id,
+       coalesce((SELECT name FROM jobs_worker AS w WHERE w.id = released.worker_id), ''), child_pid,
+       claim_token, error_code, error, traceback, fingerprint, CASE WHEN finished_at IS NULL THEN 0 END
+  FROM released
+RETURNING job_id
 """
 
 # A wish to cancel wins over every way of going on (`yields`).

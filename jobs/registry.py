@@ -12,6 +12,7 @@ from celery import current_app
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from jobs.errors import InvalidJob, UnknownTask
+from jobs.storable import escape
 
 
 def tasks() -> dict[str, Any]:
@@ -34,6 +35,11 @@ def arguments(task: Any) -> type[BaseModel]:
     if model is None:
         model = task.arguments_model = _model_of(task)
     return model
+
+
+def summary(task: Any) -> str:
+    """What the task does: the first line of its docstring."""
+    return (task.__doc__ or "").strip().partition("\n")[0]
 
 
 def check(task: Any, payload_text: str) -> None:
@@ -93,7 +99,7 @@ def _function(task: Any) -> Any:
 def _readable(error: ValidationError) -> InvalidJob:
     """The first thing wrong, by JSON Pointer; pydantic's own text would repeat the payload."""
     first = error.errors(include_url=False, include_input=False)[0]
-    pointer = "".join(f"/{part}" for part in first["loc"])
+    pointer = "".join(f"/{escape(part)}" for part in first["loc"])
     others = error.error_count() - 1
     more = f" (and {others} more)" if others else ""
     return InvalidJob(f"/payload{pointer}", first["msg"].removeprefix("Value error, ") + more)

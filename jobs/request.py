@@ -24,8 +24,14 @@ class JobRequest(Request):
     """A ticket on its way through the parent."""
 
     def on_accepted(self, pid: Any, time_accepted: float) -> None:
-        parent.running[UUID(self.id)] = pid
         super().on_accepted(pid, time_accepted)
+        # In this order: what the beat thread finds among these is among Celery's active requests too, or was.
+        parent.running[UUID(self.id)] = time_accepted
+
+    @property
+    def is_doorbell(self) -> bool:
+        """Whether this stands for jobs claimed together, whose ids only the child knows."""
+        return "doorbell" in self._request_dict
 
     def revoked(self) -> bool:
         """Never: the claim decides, and Celery's set of revoked ids would discard a replay for three hours."""
@@ -49,7 +55,8 @@ class JobRequest(Request):
         self.acknowledge()
         self.send_event("task-failed", exception=text, traceback="")
         signal, exit_code = _exit(text)
-        parent.report(Ended(UUID(self.id), cast(int | None, self.worker_pid), cause, text, signal, exit_code))
+        pid = cast(int | None, self.worker_pid)
+        parent.report(Ended(UUID(self.id), pid, cause, text, signal, exit_code, was_batch=self.is_doorbell))
 
 
 def _cause(error: BaseException, return_ok: bool) -> Cause | None:

@@ -37,6 +37,7 @@ class Ended:
     text: str
     signal: int | None = None
     exit_code: int | None = None
+    was_batch: bool = False
 
 
 _TICKET_GONE = """
@@ -86,13 +87,13 @@ class View:
         return time.monotonic() - self._unbroken_since >= settings.LEASE_SECONDS
 
 
-def record_end(ended: Ended) -> None:
+def record_end(ended: Ended, *, stopping: bool) -> None:
     """Settle the attempt whose child ended, if it is still that child's; else only its ticket is gone."""
     held = _held_among([ended.job]).get(ended.job)
     if held is None or held.child_pid != ended.pid:
         own().rows(_TICKET_GONE, {"id": ended.job})
         return
-    settle(held, _outcome(ended, held))
+    settle(held, outcome_of_end(ended, held, stopping))
 
 
 def record_death(job: Held) -> None:
@@ -126,9 +127,11 @@ def sweep(view: View) -> int:
         "boot": processes.boot_id(),
         "gone": _gone_neighbours(),
     }
+    dead = [row[0] for row in own().rows(_LATELY_DEAD, {"lease": settings.LEASE_SECONDS})]
     for worker, name, kind in own().rows(_BURY_WORKERS, names):
         logger.warning("worker declared dead", extra={"worker": name, "kind": kind, "worker_id": str(worker)})
-    dead = [row[0] for row in own().rows(_LATELY_DEAD, {"lease": settings.LEASE_SECONDS})]
+        # However long it has been silent: without a dispatcher nobody could tell until now.
+        dead.append(worker)
     rows = own().rows(querysets.HELD_BY, {"workers": dead}) if dead else []
     return _take_back([Held(*row) for row in rows])
 
@@ -166,7 +169,8 @@ def _held_among(ids: list[UUID]) -> dict[UUID, Held]:
     return {job.id: job for job in (Held(*row) for row in rows)}
 
 
-def _outcome(ended: Ended, held: Held) -> Outcome:
+def outcome_of_end(ended: Ended, held: Held, stopping: bool) -> Outcome:
+    """What the end of its process means for a job."""
     details: dict[str, Any] = {"signal": ended.signal, "exit_code": ended.exit_code}
     match ended.cause:
         case Cause.TIME_LIMIT:
@@ -175,5 +179,7 @@ def _outcome(ended: Ended, held: Held) -> Outcome:
             return Cancelled(plain("CANCELLED", "Ended because it was cancelled."))
         case Cause.TERMINATED:
             return Released(plain("RELEASED", "Its process was ended because of another job or a stop."))
+        case Cause.DEATH if stopping:
+            return Released(plain("RELEASED", f"Its worker was being stopped. {ended.text}"))
         case Cause.DEATH:
             return Died(plain("WORKER_LOST", ended.text), **details)

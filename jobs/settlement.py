@@ -106,17 +106,17 @@ def settle(job: Held, outcome: Outcome, *, until: float | None = None) -> Settle
     exhausted and nobody wrote its letter; in both cases nothing is recorded.
     """
     found = verdict(job, outcome, policy(job.task), chance=random.random())
-    result = json.dumps(outcome.result, ensure_ascii=False) if isinstance(outcome, Succeeded) else ""
+    result = outcome.as_json if isinstance(outcome, Succeeded) else ""
     deadline = time.monotonic() if until is None else until
     settled = connections.patiently(lambda tries: _record(job, outcome, found, result, tries), until=deadline)
-    _log(job, outcome, settled)
+    log_settled(job, outcome, settled)
     return settled
 
 
 def settle_in_transaction(job: Held, outcome: Succeeded) -> Settled:
     """Record a success inside the caller's open transaction, so that it commits with the body's own effects."""
     found = verdict(job, outcome, policy(job.task), chance=0.0)
-    settled = _write(connections.on_django, job, outcome, found, json.dumps(outcome.result, ensure_ascii=False))
+    settled = _write(connections.on_django, job, outcome, found, outcome.as_json)
     return settled or Settled(None)
 
 
@@ -228,7 +228,7 @@ def _fence(job: Held, found: Verdict) -> None:
     connections.own().rows(querysets.FENCED, _guard(job) | late)
 
 
-def _log(job: Held, outcome: Outcome, settled: Settled) -> None:
+def log_settled(job: Held, outcome: Outcome, settled: Settled) -> None:
     fields: dict[str, Any] = {"state": settled.state, "attempt": job.attempt, "job_id": str(job.id), "task": job.task}
     if settled.state is None:
         logger.warning("attempt fenced, outcome dropped", extra=fields | {"outcome": type(outcome).__name__})

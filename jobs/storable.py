@@ -44,6 +44,11 @@ def clean(text: str, *, limit: int) -> str:
     return f"{text[:half]}\n... cut ...\n{text[-half:]}"
 
 
+def escape(key: Any) -> str:
+    """A key as a part of a JSON Pointer."""
+    return str(key).replace("~", "~0").replace("/", "~1")
+
+
 def _check(value: Any, field: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise InvalidJob(field[:200], f"is nested more than {MAX_DEPTH} levels deep")
@@ -60,7 +65,7 @@ def _check(value: Any, field: str, depth: int) -> None:
                 if not isinstance(key, str):
                     raise InvalidJob(field, f"has the key {key!r}, which is not a string")
                 _check_characters(key, field)
-                _check(item, f"{field}/{_escape(key)}", depth + 1)
+                _check(item, f"{field}/{escape(key)}", depth + 1)
         case list() | tuple():
             for index, item in enumerate(value):
                 _check(item, f"{field}/{index}", depth + 1)
@@ -72,7 +77,3 @@ def _check_characters(text: str, field: str) -> None:
     if found := UNSTORABLE_TEXT.search(text):
         name = "a NUL character" if found[0] == "\x00" else "a lone surrogate"
         raise InvalidJob(field, f"contains {name}, which cannot be stored")
-
-
-def _escape(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")

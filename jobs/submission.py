@@ -1,7 +1,7 @@
 """Submitting: a job and its idempotency key, written in the caller's transaction, ticketed on commit."""
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -10,8 +10,9 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import IntegrityError, OperationalError, connection, transaction
 
-from jobs import tickets
+from jobs import doorbell, tickets
 from jobs.connections import on_django
+from jobs.doorbell import Bell
 from jobs.drafting import Draft, draft
 from jobs.errors import JobExists, KeyBusy, KeyReused, QueueFull
 from jobs.models import IdempotencyKey, Job
@@ -96,6 +97,8 @@ def write(wanted: Draft) -> Job:
     [(created_at, run_at, dispatched_at)] = rows
     if dispatched_at is not None:
         publish_on_commit([Ticket(wanted.id, wanted.task, wanted.ticket_queue)])
+    elif wanted.bell is not None and run_at <= created_at:
+        publish_on_commit([wanted.bell])
     return _as_job(wanted, created_at=created_at, run_at=run_at, dispatched_at=dispatched_at)
 
 
@@ -124,8 +127,8 @@ def refuse_when_full(drafts: Iterable[Draft]) -> None:
             raise QueueFull(queue, depth, limit)
 
 
-def publish_on_commit(batch: list[Ticket]) -> None:
-    """Have these tickets published, together with the transaction's others, once it has committed."""
+def publish_on_commit(batch: Sequence[Ticket | Bell]) -> None:
+    """Have these tickets published, and bells rung, together with the transaction's others, once it has committed."""
     ledger = _ledger()
     hook = _Hook(batch, ledger)
     ledger.hooks.append(weakref.ref(hook))
@@ -146,14 +149,17 @@ class _Hook:
     to each: those still alive when the first one runs are the survivors.
     """
 
-    def __init__(self, batch: list[Ticket], ledger: _Ledger) -> None:
+    def __init__(self, batch: Sequence[Ticket | Bell], ledger: _Ledger) -> None:
         self.batch = batch
         self.ledger = ledger
 
     def __call__(self) -> None:
         survivors = [hook for hook in (ref() for ref in self.ledger.hooks) if hook is not None]
         self.ledger.hooks.clear()
-        issued = [ticket for hook in survivors for ticket in hook.batch]
+        calls = [call for hook in survivors for call in hook.batch]
+        issued = [each for each in calls if isinstance(each, Ticket)]
+        # The dispatcher rings again for what is due: nothing to note when this fails.
+        doorbell.ring(each for each in calls if isinstance(each, Bell))
         if not tickets.publish(issued):
             _give_to_dispatcher([ticket.job for ticket in issued])
 

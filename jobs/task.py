@@ -10,6 +10,7 @@ from celery.exceptions import Ignore, Retry
 from django.utils import timezone
 
 from jobs import registry
+from jobs.batching import answer
 from jobs.effects import RunningJob
 from jobs.errors import InvalidJob, JobFailed, NotSupported
 from jobs.execution import execute
@@ -51,9 +52,11 @@ class JobTask(celery.Task):
         return policy(self.name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Called as a function, a task is its function; called by a worker, it is one attempt of a job."""
+        """Called as a function, a task is its function; called by a worker, it is one attempt of a job, or of many."""
         if self.request.called_directly or self.request.is_eager:
             return self.run(*args, **kwargs)
+        if queue := self.request.get("doorbell"):
+            return answer(self, queue)
         return _tell_celery(execute(self, UUID(self.request.id)))
 
     def apply_async(  # type: ignore[override]

@@ -11,7 +11,7 @@ import logging
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 from uuid import UUID
@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 HEALTHY_TIMEOUT = 0.8
 PROBE_TIMEOUT = 0.04
 QUIET_SECONDS = 3.0
-READ_TIMEOUT = 5.0
 ID_SLOT, TAG_SLOT = "@job-id@", "@delivery-tag@"
 
 
@@ -49,22 +48,25 @@ class _Publisher:
 
     def push(self, tickets: Sequence[Ticket]) -> bool:
         """Whether the tickets were handed over; False costs at most one time-out."""
+        return self.attempt(lambda client: self._push(client, tickets), len(tickets))
+
+    def attempt(self, work: Callable[[redis.Redis], object], tickets: int) -> bool:
+        """Whether Redis did this work, which stands for so many tickets; False costs at most one time-out."""
         if self.is_quiet():
             return False
         try:
-            self._push(tickets)
+            work(self._clients[self._timeout])
         except redis.RedisError as error:
             self._quiet_until, self._timeout = time.monotonic() + QUIET_SECONDS, PROBE_TIMEOUT
-            logger.warning("tickets not published", extra={"tickets": len(tickets), "reason": str(error)})
+            logger.warning("tickets not published", extra={"tickets": tickets, "reason": str(error)})
             return False
         self._timeout = HEALTHY_TIMEOUT
         return True
 
-    def _push(self, tickets: Sequence[Ticket]) -> None:
+    def _push(self, client: redis.Redis, tickets: Sequence[Ticket]) -> None:
         by_queue = defaultdict(list)
         for ticket in tickets:
             by_queue[ticket.queue].append(message(ticket))
-        client = self._clients[self._timeout]
         if len(by_queue) == 1:
             [(queue, messages)] = by_queue.items()
             client.lpush(queue, *messages)
@@ -80,6 +82,11 @@ def publish(tickets: Sequence[Ticket]) -> bool:
     return not tickets or _publisher().push(tickets)
 
 
+def attempt(work: Callable[[redis.Redis], object], tickets: int) -> bool:
+    """Have something else done in Redis with the same short patience, on behalf of so many tickets."""
+    return _publisher().attempt(work, tickets)
+
+
 def can_publish() -> bool:
     """Whether it is worth trying now; right after a failure it is not."""
     return not _publisher().is_quiet()
@@ -93,8 +100,11 @@ def message(ticket: Ticket) -> str:
 
 @cache
 def reading_client() -> redis.Redis:
-    """A client for looking at queues; its commands raise redis.RedisError after at most a few seconds."""
-    return _client(READ_TIMEOUT)
+    """A client for looking at queues; its commands raise redis.RedisError after half a beat.
+
+    Whoever looks also beats or judges who is alive: a Redis that hangs must not keep it from that.
+    """
+    return _client(settings.HEARTBEAT_SECONDS / 2)
 
 
 @cache

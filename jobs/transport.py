@@ -4,6 +4,7 @@ Faults of kombu 5.7.0 that this works around, each with a test that fails when i
 (tests/jobs/test_transport.py):
 - `_brpop_read` decodes and delivers what it popped with nothing around it: nine shapes of malformed
   message stop the worker, four of them again after every restart, one reconnects for ever.
+- `_deliver_fanout_message` trusts what was published on the channels of remote control in the same way.
 - After the connection is lost, closing the channel and acknowledging raise AttributeError
   ('NoneType' has no attribute 'hostname'), which is no connection error to anybody: the worker exits.
 """
@@ -25,6 +26,7 @@ logger = logging.getLogger("jobs.transport")
 QUARANTINE = "jobs:malformed"
 QUARANTINE_SIZE = 1000
 FARTHEST_YEAR = 2200
+LONGEST_LIMIT = 1e9
 
 
 class Pulse:
@@ -56,6 +58,14 @@ class Channel(stock.Channel):
         else:
             self.connection._deliver(message, queue)
         return True
+
+    def _deliver_fanout_message(self, message: Any, exchange: str) -> bool:
+        """What was published for nobody to read is dropped: there is no worker it could be kept for."""
+        if fault := published_fault(message):
+            logger.error("published message dropped", extra={"exchange": exchange, "fault": fault})
+            raise Empty
+        delivered: bool = super()._deliver_fanout_message(message, exchange)  # type: ignore[misc]
+        return delivered
 
     def _reply(self, **options: Any) -> Any:
         try:
@@ -90,10 +100,23 @@ def readable(raw: bytes, *, ticket: bool = True) -> tuple[dict[str, Any], str]:
     return message, fault
 
 
+def published_fault(message: Any) -> str:
+    """What is wrong with a message of remote control or of worker events (empty: nothing)."""
+    if not isinstance(message, dict):
+        return "is not an object"
+    if fault := _envelope_fault(message):
+        return fault
+    if not isinstance(message.get("headers"), dict):
+        return "has no headers"
+    return "" if isinstance(_parsed(message.get("body")), (dict, list)) else "has a body that is not base64 of JSON"
+
+
 def _envelope_fault(message: Mapping[str, Any]) -> str:
     properties = message.get("properties")
     if not isinstance(properties, dict) or not isinstance(properties.get("delivery_info"), dict):
         return "has no properties with delivery_info"
+    if not all(isinstance(properties["delivery_info"].get(name), str) for name in ("exchange", "routing_key")):
+        return "has no exchange and routing_key"
     if not isinstance(properties.get("delivery_tag"), str) or properties.get("body_encoding") != "base64":
         return "has no delivery_tag or is not base64"
     if message.get("content-type") != "application/json":
@@ -118,23 +141,32 @@ def _header_fault(headers: Any) -> str:
 
 
 def _body_fault(body: Any) -> str:
-    try:
-        parts = json.loads(base64.b64decode(body, validate=True))
-    except (TypeError, ValueError, binascii.Error, RecursionError):
+    parts, shapes = _parsed(body), (list, dict, dict)
+    if parts is None:
         return "has a body that is not base64 of JSON"
-    shapes = (list, dict, dict)
     if not isinstance(parts, list) or len(parts) != 3 or not all(map(isinstance, parts, shapes)):
         return "has a body that is not [args, kwargs, embed]"
     return ""
 
 
+def _parsed(body: Any) -> Any:
+    """A body's JSON; None when it is none."""
+    try:
+        return json.loads(base64.b64decode(body, validate=True))
+    except (TypeError, ValueError, binascii.Error, RecursionError):
+        return None
+
+
 def _is_limit(value: Any) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+    """None, or a span that can pass: one that is negative or NaN interrupts the child while it does something else."""
+    if value is None:
+        return True
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < LONGEST_LIMIT
 
 
 def _is_time(value: Any) -> bool:
     """None, or an ISO time not so far ahead that a worker would hold the message for ever."""
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+    if value is None:
         return True
     if not isinstance(value, str):
         return False

@@ -1,6 +1,8 @@
 """One real PostgreSQL and one real Redis for the whole run; processes where a story needs them."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,14 @@ from django.core.management import call_command
 from django.test.utils import setup_databases, teardown_databases
 
 from jobs import connections, tickets
+from local.account import reachable_home
+from local.postgres import Postgres
+from local.readiness import free_port
+from local.testing import POSTGRES_SETTINGS
+from local.valkey import Valkey
 from tests.fleet import Fleet
 from tests.making import make_worker
+from tests.site import Site, pointed_at, prepare
 
 NOT_RUN = Path(".data/not-run.txt")
 
@@ -64,10 +72,38 @@ def fleet(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: Any) 
             yield ships
         finally:
             ships.stop()
-            _empty_tables()
+            empty_tables()
 
 
-def _empty_tables() -> None:
+@pytest.fixture(scope="session")
+def own_servers(django_test_environment: None, django_db_blocker: Any) -> Iterator[tuple[Postgres, Valkey]]:
+    """A pair of servers beside the run's own, for tests that stop or freeze them."""
+    directory = Path(tempfile.mkdtemp(prefix="switchyard-chaos-"))
+    # Passable for the account of a database server started by root.
+    directory.chmod(0o711)
+    postgres = Postgres(directory / "postgres", settings=POSTGRES_SETTINGS)
+    with postgres, Valkey(directory / "valkey", port=free_port()) as valkey:
+        with django_db_blocker.unblock(), pointed_at(postgres, valkey):
+            prepare()
+        yield postgres, valkey
+    shutil.rmtree(reachable_home(directory / "postgres"), ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def site(own_servers: tuple[Postgres, Valkey], django_db_blocker: Any, tmp_path_factory: Any) -> Iterator[Site]:
+    """These servers, emptied, and a fleet of the module's own."""
+    with django_db_blocker.unblock(), pointed_at(*own_servers):
+        place = Site(*own_servers, Fleet(tmp_path_factory.mktemp("logs")))
+        place.redis.flushall()
+        try:
+            yield place
+        finally:
+            place.fleet.stop()
+            empty_tables()
+
+
+def empty_tables() -> None:
     connections.close_own()
     call_command("flush", interactive=False, verbosity=0)
 

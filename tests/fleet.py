@@ -4,15 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import httpx
 import psutil
 from django.conf import settings
 from django.db import connection
 
 from jobs.models import Worker
+from jobs.processes import host
+from local.readiness import free_port
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,21 +45,57 @@ class Fleet:
         } | environment
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def worker(self, name: str = "w", *, queues: str = "high,default,low,solo,system", size: int = 2) -> Worker:
+    def worker(
+        self,
+        name: str = "w",
+        *,
+        queues: str = "high,default,low,solo,system",
+        size: int = 2,
+        include: str = "",
+        arguments: Sequence[str] = (),
+    ) -> Worker:
+        self.launch_worker(name, queues=queues, size=size, include=include, arguments=arguments)
+        return self.enlisted(name)
+
+    def launch_worker(
+        self, name: str, *, queues: str, size: int, include: str = "", arguments: Sequence[str] = ()
+    ) -> None:
         command = ["-m", "celery", "-A", "config", "worker", "-Q", queues, "-c", str(size), "-n", f"{name}@test"]
-        return self.start(name, [*command, "--loglevel", "INFO"], row=f"{name}@test")
+        command += ["-I", include] if include else []
+        self.launch(name, [*command, "--loglevel", "INFO", *arguments])
 
     def dispatcher(self, name: str = "dispatcher") -> Worker:
         return self.start(name, ["manage.py", "dispatcher", "--name", name, "--skip-checks"], row=name)
 
+    def web(self, name: str = "web", **environment: str) -> str:
+        """A web process; the address it answers at."""
+        port = free_port()
+        before, self.environment = self.environment, self.environment | environment
+        self.launch(name, ["-m", "uvicorn", "config.asgi:application", "--port", str(port), "--no-access-log"])
+        self.environment = before
+        address = f"http://127.0.0.1:{port}"
+        eventually(lambda: _answers(address), within=60, what=f"{name} to answer")
+        return address
+
+    def beat(self, name: str = "beat") -> Worker:
+        return self.start(name, ["-m", "celery", "-A", "config", "beat"], row=f"beat@{host()}")
+
     def start(self, name: str, command: list[str], *, row: str) -> Worker:
         """Start `python command` and return its Worker row once it is UP."""
+        self.launch(name, command)
+        return self.enlisted(name, row=row)
+
+    def launch(self, name: str, command: list[str]) -> None:
+        """Start `python command` without waiting for it."""
         with (self.logs / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
+            self.processes[name] = subprocess.Popen(
                 [sys.executable, *command], cwd=ROOT, env=self._environment(), stdout=log, stderr=log
             )
-        self.processes[name] = process
-        return eventually(lambda: self._row(row, process), within=60, what=f"{name} to enlist")
+
+    def enlisted(self, name: str, *, row: str = "") -> Worker:
+        """The row of a launched process, by default a worker, once it is UP."""
+        process = self.processes[name]
+        return eventually(lambda: self._row(row or f"{name}@test", process), within=60, what=f"{name} to enlist")
 
     def pid(self, name: str) -> int:
         return self.processes[name].pid
@@ -86,3 +126,10 @@ class Fleet:
         if process.poll() is not None:
             raise AssertionError(f"{name} ended with {process.returncode}; see its log in {self.logs}")
         return Worker.objects.filter(name=name, state=Worker.State.UP, pid=process.pid).first()
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/healthz", trust_env=False).is_success
+    except httpx.TransportError:
+        return False

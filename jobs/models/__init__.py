@@ -1,5 +1,5 @@
 from jobs.models.history import Attempt, Effect, Event
 from jobs.models.job import IdempotencyKey, Job, JobLabel
-from jobs.models.workforce import Pace, Queue, Worker
+from jobs.models.workforce import Batch, Pace, Queue, Worker
 
-__all__ = ["Attempt", "Effect", "Event", "IdempotencyKey", "Job", "JobLabel", "Pace", "Queue", "Worker"]
+__all__ = ["Attempt", "Batch", "Effect", "Event", "IdempotencyKey", "Job", "JobLabel", "Pace", "Queue", "Worker"]

@@ -40,6 +40,7 @@ class Worker(models.Model):
 
     class Meta:
         ordering = ["kind", "name", "-started_at"]
+        permissions = [("control_worker", "Can stop, grow and shrink workers")]
         indexes = [
             models.Index(fields=["kind", "state"], condition=~Q(state="DEAD"), name="worker_alive"),
             models.Index(F("heartbeat_at").desc(), name="worker_latest_beat"),
@@ -74,6 +75,22 @@ class Queue(models.Model):
     @property
     def is_paused(self) -> bool:
         return self.paused_at is not None
+
+
+class Batch(models.Model):
+    """What a process last claimed together: the stretch of a queue in which its parent finds those jobs."""
+
+    worker_id = models.UUIDField()
+    child_pid = models.IntegerField()
+    queue = models.CharField(max_length=50)
+    first_run_at = models.DateTimeField()
+    last_run_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["worker_id", "child_pid"], name="one_batch_per_process")]
+
+    def __str__(self) -> str:
+        return f"{self.queue} by {self.child_pid}"
 
 
 class Pace(models.Model):

@@ -6,9 +6,9 @@ import signal
 import psutil
 import pytest
 from celery.result import AsyncResult
-from deadletters.replay import replay
 
 from deadletters.models import DeadLetter
+from deadletters.replay import replay
 from jobs.models import Job
 from jobs.submission import submit
 from jobs.tasks.demonstration import flaky

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, InterfaceError, connection
 
-from jobs import dispatch, rescue
+from jobs import dispatch, rescue, ringing
 from jobs.liveness import Heartbeat
 from jobs.losses import LossDetector
 from jobs.models import Worker
@@ -48,6 +48,7 @@ def _sweep_until(stop: threading.Event) -> None:
             dispatch.expire()
             dispatch.issue()
             dispatch.issue_paced()
+            ringing.ring_due()
             losses.sweep()
             rescue.sweep(view)
             seldom.run(settings.HEARTBEAT_SECONDS, dispatch.sample)

@@ -1,0 +1,54 @@
+"""The doorbell: one message that says "there are jobs of this task on this queue", however many there are.
+
+Jobs with delivery "batch" have no tickets. Whoever commits one rings; a bell that hangs unanswered makes
+further ringing pointless, so a key in Redis remembers it, for ten seconds at most: a bell may be lost.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import NamedTuple
+from uuid import uuid4
+
+import redis
+
+from jobs import tickets
+from jobs.policies import policy
+from jobs.tickets import Ticket
+
+REMEMBERED_SECONDS = 10
+# How long one answer goes on taking jobs; the one it is in then may take its whole hard limit.
+BUDGET_SECONDS = 0.5
+
+
+class Bell(NamedTuple):
+    task: str
+    queue: str
+
+
+def ring(bells: Iterable[Bell]) -> bool:
+    """Call a worker for each, unless one is called already. False: Redis is away and the dispatcher must ring."""
+    wanted = set(bells)
+    return not wanted or tickets.attempt(lambda client: _ring(client, wanted), len(wanted))
+
+
+def answered(bell: Bell) -> None:
+    """From here on new jobs ring again: called before the claim, which finds all jobs that did not."""
+    tickets.attempt(lambda client: client.delete(_key(bell)), 1)
+
+
+def message(bell: Bell) -> str:
+    """A ticket of the task whose header says which queue to take jobs from, with its own hard limit."""
+    built = json.loads(tickets.message(Ticket(uuid4(), bell.task, bell.queue)))
+    limit = BUDGET_SECONDS + policy(bell.task).hard_limit
+    built["headers"] |= {"doorbell": bell.queue, "timelimit": [limit, None]}
+    return json.dumps(built)
+
+
+def _ring(client: redis.Redis, bells: set[Bell]) -> None:
+    for bell in bells:
+        if client.set(_key(bell), 1, nx=True, ex=REMEMBERED_SECONDS):
+            client.lpush(bell.queue, message(bell))
+
+
+def _key(bell: Bell) -> str:
+    return f"jobs:bell:{bell.queue}:{bell.task}"

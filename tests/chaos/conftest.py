@@ -1,0 +1,27 @@
+"""A fleet whose workers know the misbehaving tasks, and whose jobs are judged when a module ends."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from tests.chaos import oracle
+from tests.fleet import Fleet
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def crew(fleet: Fleet, tmp_path_factory: Any) -> Iterator[Fleet]:
+    """The module's fleet with a dispatcher, under the policies of tests/chaos; every invariant is asked at the end."""
+    policies, before = tmp_path_factory.mktemp("policies") / "policies.toml", settings.POLICIES_FILE
+    policies.write_text(before.read_text() + (HERE / "policies.toml").read_text())
+    settings.POLICIES_FILE = policies
+    fleet.environment |= {"POLICIES_FILE": str(policies), "TRAPS": "deaths"}
+    oracle.begin()
+    fleet.dispatcher()
+    yield fleet
+    settings.POLICIES_FILE = before
+    oracle.judge(fleet.logs)
