@@ -9,10 +9,12 @@ from django import forms
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.core.exceptions import SuspiciousOperation, ValidationError
+from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path, reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 
 from api.readfirst import ReadFirstAdmin
 from api.tally import Tally
@@ -63,9 +65,42 @@ class ActingAdmin(ReadFirstAdmin):
 
     verbs: tuple[Verb, ...] = ()
 
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        act = self.admin_site.admin_view(self.act_on_one)
+        own: list[URLPattern | URLResolver] = [
+            path("<path:object_id>/act/<slug:name>/", act, name=self._name("act")),
+        ]
+        return own + super().get_urls()
+
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        allowed = [verb for verb in self.verbs if request.user.has_perm(verb.permission)]
-        return {verb.name: (_confirming(verb), verb.name, f"{verb.label}…") for verb in allowed}
+        return {verb.name: (_confirming(verb), verb.name, f"{verb.label}…") for verb in self.allowed(request)}
+
+    def allowed(self, request: HttpRequest) -> list[Verb]:
+        return [verb for verb in self.verbs if request.user.has_perm(verb.permission)]
+
+    def buttons(self, request: HttpRequest, row: Any) -> list[tuple[Verb, str]]:
+        """What this person may do to this row now, each with the page that asks first."""
+        may = [verb for verb in self.allowed(request) if row.pk not in verb.refusals([row])]
+        return [(verb, reverse(f"admin:{self._name('act')}", args=[row.pk, verb.name])) for verb in may]
+
+    def act_on_one(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
+        """The confirmation page of one row, and the act itself."""
+        verb = next((verb for verb in self.allowed(request) if verb.name == name), None)
+        if verb is None:
+            raise PermissionDenied
+        row = self.row_to_act_on(request, object_id)
+        if row is None:
+            raise Http404(f"There is no {self.opts.verbose_name} {object_id}.")
+        form = ReasonForm(request.POST or None, needs_reason=verb.needs_reason)
+        back = self._back(request, row)
+        if request.method == "POST" and form.is_valid():
+            self._act(verb, request, [row], form.cleaned_data["reason"])
+            return HttpResponseRedirect(back)
+        page = self._page(verb, request, [row], form) | {"back": back, "one": row}
+        return TemplateResponse(request, "admin/confirm_action.html", page)
+
+    def row_to_act_on(self, request: HttpRequest, object_id: str) -> Any:
+        return self.get_object(request, object_id)
 
     def confirm(self, verb: Verb, request: HttpRequest, selected: QuerySet) -> HttpResponse | None:
         """The confirmation page, or, once it was sent back, the act itself."""
@@ -107,6 +142,7 @@ class ActingAdmin(ReadFirstAdmin):
             "checkbox": ACTION_CHECKBOX_NAME,
             "form": form,
             "media": self.media,
+            "back": reverse(f"admin:{self._name('changelist')}"),
         }
 
     def _act(self, verb: Verb, request: HttpRequest, rows: list[Any], reason: str) -> None:
@@ -128,6 +164,15 @@ class ActingAdmin(ReadFirstAdmin):
             more = f" And {len(reasons) - SAMPLES:,} more." if len(reasons) > SAMPLES else ""
             left = f"Left alone: {self._count(len(reasons))}. {' '.join(reasons[:SAMPLES])}{more}"
             self.message_user(request, left, messages.WARNING)
+
+    def _back(self, request: HttpRequest, row: Any) -> str:
+        asked = request.GET.get("next", "")
+        if url_has_allowed_host_and_scheme(asked, allowed_hosts={request.get_host()}):
+            return asked
+        return reverse(f"admin:{self._name('change')}", args=[row.pk])
+
+    def _name(self, page: str) -> str:
+        return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
 
     def _count(self, number: int) -> str:
         names = self.opts.verbose_name if number == 1 else self.opts.verbose_name_plural

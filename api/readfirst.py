@@ -22,6 +22,8 @@ class EstimatedPaginator(Paginator):
     @cached_property
     def count(self) -> int:
         rows: Any = self.object_list
+        if not hasattr(rows, "query"):
+            return len(rows)
         if not rows.query.where and (estimate := _estimate(rows.model)) > COUNTED_EXACTLY:
             return estimate
         return rows.order_by()[: COUNTED_EXACTLY + 1].count()
@@ -64,8 +66,14 @@ def ago(moment: datetime | None) -> str | SafeString:
     if moment is None:
         return ""
     passed = timezone.now() - moment
-    said = f"in {duration(-passed)}" if passed < timedelta(0) else f"{duration(passed)} ago"
+    said = f"in {coarse(-passed)}" if passed < timedelta(0) else f"{coarse(passed)} ago"
     return format_html('<time datetime="{0}" title="{0}">{1}</time>', moment.isoformat(timespec="seconds"), said)
+
+
+def coarse(length: timedelta) -> str:
+    """An age, of which nobody wants to know the seconds once there are minutes."""
+    seconds = length.total_seconds()
+    return f"{seconds // 60:.0f} min" if 60 <= seconds < 600 else duration(length)
 
 
 def duration(length: timedelta | None) -> str:
@@ -91,6 +99,14 @@ def preformatted(value: Any) -> str | SafeString:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
     return format_html("<pre>{}</pre>", text)
+
+
+def estimated(model: type[models.Model]) -> int:
+    """How many rows there are: exactly, while they are few."""
+    estimate = _estimate(model)
+    if estimate > COUNTED_EXACTLY:
+        return estimate
+    return model._default_manager.order_by()[: COUNTED_EXACTLY + 1].count()
 
 
 def _estimate(model: type[models.Model]) -> int:

@@ -2,7 +2,12 @@
 
 import os
 
-from django.core.asgi import get_asgi_application
+import django
+from django.utils.module_loading import import_string
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-application = get_asgi_application()
+# A request must be refused soon when PostgreSQL cannot be reached.
+os.environ.setdefault("PGCONNECT_TIMEOUT", "2")
+
+django.setup(set_prefix=False)
+application = import_string("config.web.application")

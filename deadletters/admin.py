@@ -4,24 +4,23 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.models import DELETION
-from django.db.models import Count, Max, QuerySet
-from django.http import HttpRequest
-from django.urls import reverse
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from api.confirmation import ActingAdmin, Verb, row_by_row
-from api.masking import masked
-from api.readfirst import ReadFirstAdmin, ReadFirstInline, ago, preformatted
-from deadletters import drop, purge, replay, resolution
+from api.readfirst import ReadFirstAdmin, ago
+from deadletters import drop, purge, replay, resolution, triage
+from deadletters.editing import letter_page
 from deadletters.models import DeadLetter, ReplayItem, ReplayOperation
-from jobs.admin.history import OfJob
-from jobs.admin.job import HEAVY, JobAdmin
+from deadletters.progress import LAMPS
+from jobs.admin.job import HEAVY, LINKS
 from jobs.admin.searching import QueueFilter, TaskFilter, found
 from jobs.models import Job
-from jobs.policies import policy
 
-GROUPS_SHOWN = 20
 REASON_SHOWN = 100
 VERBS = (
     Verb(
@@ -58,21 +57,17 @@ VERBS = (
 
 
 class GroupFilter(admin.SimpleListFilter):
-    """Open letters of one problem: the same kind of error, in the same words, at the same place."""
+    """Open letters of one problem; the groups' own page leads here."""
 
     title = "group"
     parameter_name = "fingerprint"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        by_size = (
-            DeadLetter.objects.open().order_by().values("fingerprint").annotate(size=Count("pk"), newest=Max("pk"))
-        )
-        groups = list(by_size.order_by("-size", "-newest")[:GROUPS_SHOWN])
-        samples = DeadLetter.objects.in_bulk([group["newest"] for group in groups])
-        said = {
-            group["fingerprint"]: _brief(samples[group["newest"]]) for group in groups if group["newest"] in samples
-        }
-        return [(group["fingerprint"], f"{group['size']:,} × {said.get(group['fingerprint'], '')}") for group in groups]
+        chosen = request.GET.get(self.parameter_name)
+        return [(chosen, chosen)] if chosen else []
+
+    def has_output(self) -> bool:
+        return bool(self.lookup_choices)
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         return queryset.filter(resolution=None, fingerprint=self.value()) if self.value() else queryset
@@ -91,70 +86,101 @@ class ResolutionFilter(admin.SimpleListFilter):
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(OfJob, ActingAdmin):
-    list_display = ("letter", "task", "queue", "cause", "brief", "attempt", "created", "status")
+class DeadLetterAdmin(ActingAdmin):
+    list_display = ("status", "c_error", "queue", "cause", "attempt", "created")
+    list_display_links = None
     list_filter = (ResolutionFilter, "cause", TaskFilter, QueueFilter, GroupFilter)
     list_select_related = ("job",)
     search_fields = ("pk",)
     search_help_text = "A job's id or its beginning, its idempotency key, payload.field:value, or tag:name."
     ordering = ("-created_at", "-id")
     verbs = VERBS
-    fieldsets = [
-        (None, {"fields": ["job_link", "task", "queue", "attempt", "cause", "reason", "created_at"]}),
-        ("Payload", {"fields": ["payload_text"]}),
-        ("Where it ended", {"fields": ["worker_name", "signal", "exit_code", "fingerprint"]}),
-        ("Resolution", {"fields": ["resolution", "resolved_at", "resolved_by", "resolved_reason", "operation"]}),
-        ("Edited payload", {"fields": ["before_text", "after_text"]}),
-    ]
+    lede = "Every letter by itself. Their groups, by what went wrong, are the better place to decide."
+    empty_title = "No dead letters"
+    empty_text = "Every job has succeeded, is waiting, or will be retried."
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        view = self.admin_site.admin_view
+        own: list[URLPattern | URLResolver] = [
+            path("groups/", view(triage.groups_page), name="deadletters_groups"),
+            path("groups/<str:fingerprint>/", view(triage.group_page), name="deadletters_group"),
+            path("groups/<str:fingerprint>/drop/", view(triage.drop_page), name="deadletters_drop_group"),
+        ]
+        return own + super().get_urls()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return super().get_queryset(request).defer(*(f"job__{name}" for name in HEAVY))
+        resolved = request.resolver_match
+        is_list = resolved is not None and resolved.url_name == "deadletters_deadletter_changelist"
+        letters = super().get_queryset(request).select_related("job")
+        return letters.defer(*(f"job__{name}" for name in HEAVY)) if is_list else letters
 
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> DeadLetter | None:
-        """The letter, with what of its payload this person may see."""
-        letter = super().get_object(request, object_id, from_field)
-        if letter is not None:
-            may_see = request.user.has_perm("jobs.view_payload")
-            letter.hidden = () if may_see else policy(letter.task).redacted
-        return letter
+    def change_view(self, request: HttpRequest, object_id: str, *_: Any, **__: Any) -> HttpResponse:
+        letter = self.get_object(request, object_id)
+        if letter is None:
+            raise Http404(f"There is no letter {object_id}.")
+        if not self.has_view_permission(request, letter):
+            raise PermissionDenied
+        return letter_page(request, letter, self.buttons(request, letter))
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str) -> tuple[QuerySet, bool]:
         if not search_term.strip():
             return queryset, False
         return queryset.filter(job__in=found(Job.objects.all(), search_term).values("pk")), False
 
-    @admin.display(description="letter")
-    def letter(self, letter: DeadLetter) -> str:
-        return str(letter.pk)
-
-    @admin.display(description="reason")
-    def brief(self, letter: DeadLetter) -> str:
-        return _brief(letter)
+    @admin.display(description="error")
+    def c_error(self, letter: DeadLetter) -> SafeString:
+        page = reverse("admin:deadletters_deadletter_change", args=[letter.pk])
+        text = '<a class="job-link" href="{}">{}</a><span class="hint">{}</span>'
+        return format_html(text, page, letter.task, _brief(letter))
 
     @admin.display(description="created")
     def created(self, letter: DeadLetter) -> str:
         return ago(letter.created_at)
 
-    def status(self, letter: DeadLetter) -> str:
-        return "needs a decision" if letter.is_open else f"{letter.get_resolution_display()} by {letter.resolved_by}"
-
-    @admin.display(description="payload")
-    def payload_text(self, letter: Any) -> str:
-        return preformatted(masked(letter.job.payload, letter.hidden))
-
-    @admin.display(description="before")
-    def before_text(self, letter: Any) -> str:
-        return preformatted(masked(letter.payload_before, letter.hidden))
-
-    @admin.display(description="after")
-    def after_text(self, letter: Any) -> str:
-        return preformatted(masked(letter.payload_after, letter.hidden))
+    def status(self, letter: DeadLetter) -> str | SafeString:
+        if letter.is_open:
+            return format_html('<span class="state state-failure">{}</span>', "Needs a decision")
+        return f"{letter.get_resolution_display()} by {letter.resolved_by}"
 
 
 @admin.register(ReplayOperation)
 class ReplayOperationAdmin(ReadFirstAdmin):
-    list_display = ("id", "state", "total", "done", "skipped", "pace", "created_by", "created_at", "finished_at")
+    list_display = ("c_name", "state_lamp", "total", "done", "skipped", "pace", "reason", "created_by", "begun", "over")
+    list_display_links = None
     list_filter = ("state",)
+    lede = "Replays of many letters, each at its own pace. They are rows: no restart loses one."
+    empty_title = "No group has been replayed yet"
+    empty_text = "Open a group of dead letters, put its cause right, then replay it."
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        act = self.admin_site.admin_view(triage.operation_act)
+        return [path("<int:operation_id>/act/<slug:name>/", act, name="deadletters_operation_act"), *super().get_urls()]
+
+    def change_view(self, request: HttpRequest, object_id: str, *_: Any, **__: Any) -> HttpResponse:
+        operation = self.get_object(request, object_id)
+        if operation is None:
+            raise Http404(f"There is no replay {object_id}.")
+        if request.method != "GET" or not self.has_view_permission(request, operation):
+            raise PermissionDenied
+        return triage.operation_page(request, operation)
+
+    @admin.display(description="replay")
+    def c_name(self, operation: ReplayOperation) -> SafeString:
+        page = reverse("admin:deadletters_replayoperation_change", args=[operation.pk])
+        return format_html('<a class="job-link" href="{}">{}</a>', page, f"Replay {operation.pk}")
+
+    @admin.display(description="state")
+    def state_lamp(self, operation: ReplayOperation) -> SafeString:
+        lamp = LAMPS[ReplayOperation.State(operation.state)]
+        return format_html('<span class="state state-{}">{}</span>', lamp, operation.get_state_display())
+
+    @admin.display(description="started")
+    def begun(self, operation: ReplayOperation) -> str:
+        return ago(operation.created_at)
+
+    @admin.display(description="ended")
+    def over(self, operation: ReplayOperation) -> str:
+        return ago(operation.finished_at)
 
 
 @admin.register(ReplayItem)
@@ -165,20 +191,21 @@ class ReplayItemAdmin(ReadFirstAdmin):
     ordering = ("-pk",)
 
 
-class LetterInline(ReadFirstInline):
-    model = DeadLetter
-    ordering = ("pk",)
-    fields = ("letter_link", "cause", "reason", "resolution", "resolved_by", "resolved_reason")
-    readonly_fields = fields
-
-    @admin.display(description="letter")
-    def letter_link(self, letter: DeadLetter) -> SafeString:
-        page = reverse("admin:deadletters_deadletter_change", args=[letter.pk])
-        return format_html('<a href="{}">{}</a>', page, letter.pk)
+def _letters(job: Job) -> list[tuple[str, str, str]]:
+    """What the page of a job says about its letters; jobs must not know that there are any."""
+    found = DeadLetter.objects.filter(job=job).order_by("pk")
+    return [
+        ("Dead letter", reverse("admin:deadletters_deadletter_change", args=[each.pk]), _fate(each)) for each in found
+    ]
 
 
-# The page of a job shows its letters, but jobs must not know that there are any.
-JobAdmin.inlines = [*JobAdmin.inlines, LetterInline]
+def _fate(letter: DeadLetter) -> str:
+    return (
+        "needs a decision" if letter.is_open else f"{letter.get_resolution_display()} by {letter.resolved_by}".lower()
+    )
+
+
+LINKS.append(_letters)
 
 
 def _brief(letter: DeadLetter) -> str:

@@ -95,6 +95,8 @@ class ReplayOperation(models.Model):
     created_by = models.CharField(max_length=150)
     created_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True)
+    next_at = models.DateTimeField(null=True, editable=False, help_text="When the next letter is due at this pace.")
+    driver = models.UUIDField(null=True, editable=False, help_text="The job that carries it on.")
 
     class Meta:
         ordering = ["-created_at"]

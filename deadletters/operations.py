@@ -1,0 +1,240 @@
+"""Replaying many letters at a chosen pace: chosen once, then carried on in small steps by one job after the other.
+
+Everything an operation is about stands in its row and its items, so whatever is killed or restarted, the next
+step starts where the last one committed. Each step is one transaction that holds the operation's row: two
+drivers cannot take the same letters or exceed the pace, and an abort waits for at most one step.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import Exists, F, OuterRef
+from django.db.models.functions import Now
+
+from api.tally import Tally
+from deadletters import replay
+from deadletters.models import DeadLetter, ReplayItem, ReplayOperation
+from deadletters.replaying import replay_together
+from deadletters.resolution import REFUSALS
+from jobs.drafting import draft
+from jobs.errors import Conflict, InvalidJob
+from jobs.ids import uuid7
+from jobs.models import Event, Job
+from jobs.submission import submit
+
+TASK = "replay_letters"
+# A job that carries an operation on gives way after this long, so that others of its queue get their turn.
+SLICE_SECONDS = 20.0
+STEP_SECONDS = 0.1
+# Bounds how long a step holds the row, and so how long an abort can take.
+MOST_PER_STEP = 100
+# What a pause of the process or of the database may make up for; more would be a burst.
+CATCH_UP = timedelta(seconds=1)
+State = ReplayOperation.State
+
+_CHOOSE = """
+INSERT INTO deadletters_replayitem (operation_id, letter_id, state, note)
+SELECT %s, letter.id, 'WAITING', '' FROM ({letters}) AS letter(id) ORDER BY letter.id
+ON CONFLICT DO NOTHING
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step has done, and the seconds to the next; None: there is no next for this driver."""
+
+    done: int
+    wait: float | None
+
+
+def start(
+    letters: Any, *, filter: dict[str, Any], actor: str, reason: str, pace: float, patch: dict[str, Any] | None
+) -> ReplayOperation:
+    """Take every open letter of a set into a new operation and start it. Letters of another one are left to that."""
+    with transaction.atomic():
+        operation = ReplayOperation.objects.create(
+            filter=filter, created_by=actor, reason=reason, pace=pace, patch=patch
+        )
+        operation.total = _choose(operation, letters)
+        _hand_over(operation)
+        _note(operation, "replay started", actor, reason)
+    return operation
+
+
+def pause(operation_id: int, *, actor: str) -> ReplayOperation:
+    """Let nothing more of it run until it is resumed; raises Conflict when it is not running."""
+    return _move(operation_id, [State.RUNNING], State.PAUSED, actor=actor, verb="replay paused")
+
+
+def resume(operation_id: int, *, actor: str) -> ReplayOperation:
+    """Go on where it was paused; raises Conflict when it is not paused."""
+    with transaction.atomic():
+        operation = _move(operation_id, [State.PAUSED], State.RUNNING, actor=actor, verb="replay resumed")
+        operation.next_at = None
+        _hand_over(operation)
+    return operation
+
+
+def abort(operation_id: int, *, actor: str) -> ReplayOperation:
+    """End it; letters that still wait stay open. Raises Conflict when it is over already."""
+    with transaction.atomic():
+        going = [State.RUNNING, State.PAUSED]
+        operation = _move(operation_id, going, State.ABORTED, actor=actor, verb="replay aborted", finished_at=Now())
+        waiting = operation.items.filter(state=ReplayItem.State.WAITING)
+        left = waiting.update(state=ReplayItem.State.SKIPPED, note=f"Aborted by {actor}.", at=Now())
+        ReplayOperation.objects.filter(pk=operation.pk).update(skipped=F("skipped") + left)
+    operation.refresh_from_db()
+    return operation
+
+
+def drive(operation_id: int, driver: UUID) -> None:
+    """Carry an operation on for a while, then hand it to another job."""
+    until = time.monotonic() + SLICE_SECONDS
+    while (step := advance(operation_id, driver)).wait is not None:
+        if time.monotonic() + step.wait > until:
+            _hand_over_from(operation_id, driver, delay=step.wait)
+            return
+        time.sleep(step.wait)
+
+
+def advance(operation_id: int, driver: UUID) -> Step:
+    """Replay the letters that are due at the operation's pace."""
+    with transaction.atomic():
+        mine = ReplayOperation.objects.select_for_update().filter(pk=operation_id, state=State.RUNNING, driver=driver)
+        operation = mine.annotate(now=Now()).first()
+        if operation is None:
+            return Step(0, None)
+        due = _due(operation)
+        waiting = operation.items.filter(state=ReplayItem.State.WAITING).select_related("letter__job").order_by("pk")
+        items = list(waiting[:due]) if due else []
+        if items:
+            _settle(operation, items, _replay(operation, items))
+        elif due:
+            operation.state, operation.finished_at = State.DONE, operation.now
+        operation.save()
+        return Step(len(items), _wait(operation) if operation.state == State.RUNNING else None)
+
+
+def adopt() -> int:
+    """Give every running operation whose job is over (cancelled, say) a new one; how many."""
+    alive = Job.objects.unfinished().filter(pk=OuterRef("driver"))
+    left_alone = ReplayOperation.objects.filter(~Exists(alive), state=State.RUNNING)
+    with transaction.atomic():
+        operations = list(left_alone.select_for_update(skip_locked=True))
+        for operation in operations:
+            _hand_over(operation)
+    return len(operations)
+
+
+def why_not(letter: DeadLetter, patch: dict[str, Any] | None) -> str | None:
+    """Why this letter would be skipped, as far as the rows at hand tell, or None."""
+    if why := replay.why_not(letter):
+        return why
+    if patch is None:
+        return None
+    try:
+        draft(letter.task, patched(letter.job.payload, patch))
+    except InvalidJob as refusal:
+        return str(refusal)
+    return None
+
+
+def patched(payload: Any, patch: Any) -> Any:
+    """A JSON merge patch (RFC 7396) applied."""
+    if not isinstance(patch, dict):
+        return patch
+    changed = dict(payload) if isinstance(payload, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            changed.pop(name, None)
+        else:
+            changed[name] = patched(changed.get(name), value)
+    return changed
+
+
+def _choose(operation: ReplayOperation, letters: Any) -> int:
+    query, given = letters.open().order_by().values("pk").query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(_CHOOSE.format(letters=query), [operation.pk, *given])
+        return cursor.rowcount
+
+
+def _due(operation: Any) -> int:
+    """How many letters may be replayed by now, and when the one after them may (a generic cell rate algorithm)."""
+    earliest = max(operation.next_at or operation.now, operation.now - CATCH_UP)
+    if earliest > operation.now:
+        return 0
+    count = min(MOST_PER_STEP, 1 + math.floor((operation.now - earliest).total_seconds() * operation.pace))
+    operation.next_at = earliest + timedelta(seconds=count / operation.pace)
+    return count
+
+
+def _wait(operation: Any) -> float:
+    return max(STEP_SECONDS, (operation.next_at - operation.now).total_seconds())
+
+
+def _replay(operation: ReplayOperation, items: list[ReplayItem]) -> Tally:
+    how = {"actor": operation.created_by, "reason": operation.reason}
+    letters = [item.letter for item in items]
+    if operation.patch is None:
+        return replay_together(letters, **how)
+    tally = Tally()
+    for letter in letters:
+        # Each has a payload of its own to check, and may be refused by itself.
+        try:
+            with transaction.atomic():
+                replay.replay(letter, payload=patched(letter.job.payload, operation.patch), **how)
+        except REFUSALS as refusal:
+            tally.skipped[letter.pk] = str(refusal)
+        else:
+            tally.done.append(letter.pk)
+    return tally
+
+
+def _settle(operation: Any, items: list[ReplayItem], tally: Tally) -> None:
+    mine = operation.items.filter(letter__in=tally.done)
+    mine.update(state=ReplayItem.State.REPLAYED, at=operation.now)
+    DeadLetter.objects.filter(pk__in=tally.done).update(operation=operation)
+    skipped = [item for item in items if item.letter_id in tally.skipped]
+    for item in skipped:
+        item.state, item.note, item.at = ReplayItem.State.SKIPPED, tally.skipped[item.letter_id], operation.now
+    ReplayItem.objects.bulk_update(skipped, ["state", "note", "at"])
+    operation.done += len(tally.done)
+    operation.skipped += len(items) - len(tally.done)
+
+
+def _hand_over(operation: ReplayOperation, *, delay: float = 0) -> None:
+    """From here on another job, and only that one, may carry it on."""
+    operation.driver = uuid7()
+    operation.save()
+    submit(TASK, {"operation": operation.pk}, job_id=operation.driver, delay=delay)
+
+
+def _hand_over_from(operation_id: int, driver: UUID, *, delay: float) -> None:
+    with transaction.atomic():
+        mine = ReplayOperation.objects.select_for_update().filter(pk=operation_id, state=State.RUNNING, driver=driver)
+        if operation := mine.first():
+            _hand_over(operation, delay=delay)
+
+
+def _move(
+    operation_id: int, before: Sequence[str], after: str, *, actor: str, verb: str, **values: Any
+) -> ReplayOperation:
+    with transaction.atomic():
+        operations = ReplayOperation.objects.filter(pk=operation_id)
+        moved = operations.filter(state__in=before).update(state=after, **values)
+        operation = operations.get()
+        if not moved:
+            raise Conflict(f"Replay {operation_id} is {operation.state}.")
+        _note(operation, verb, actor, operation.reason)
+        return operation
+
+
+def _note(operation: ReplayOperation, verb: str, actor: str, reason: str) -> None:
+    Event.objects.create(verb=verb, actor=actor, reason=reason, details={"operation": operation.pk})

@@ -1,0 +1,144 @@
+"""What the API says about jobs, field by field. Names are a contract: fields are added, never renamed."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from ninja import Schema
+from pydantic import Field
+
+from api.bodies import Body
+from api.masking import masked
+from jobs.models import Event, Worker
+from jobs.policies import policy
+
+REPLAYED = "replayed"
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Tag = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class Submission(Body):
+    """A job as a client asks for it."""
+
+    task_type: str = Field(description="One of GET /api/task-types.", examples=["send_email"])
+    priority: str | None = Field(None, description="high, default or low; absent: the task's own queue.")
+    payload: dict[str, Any] = Field({}, description="The task's arguments by name.")
+    idempotency_key: str | None = Field(None, max_length=255, description="The header of that name does the same.")
+    run_at: Moment | None = Field(None, description="Not before this time.")
+    callback_url: str | None = Field(None, max_length=2000, description="POSTed to once the job is final.")
+    tags: list[Tag] = Field([], max_length=20)
+
+    def wanted(self) -> dict[str, Any]:
+        """As `jobs.drafting.draft` takes it."""
+        given = self.model_dump()
+        return {
+            "task": given.pop("task_type"),
+            "queue": given.pop("priority"),
+            "key": given.pop("idempotency_key"),
+            **given,
+        }
+
+
+class Accepted(Schema):
+    task_id: UUID
+    status: str
+    priority: str
+    message: str
+    replayed: bool = False
+    result: Any = None
+
+
+class Cancelled(Schema):
+    task_id: UUID
+    status: str = "revoked"
+
+
+class JobSummary(Schema):
+    """A job in a list."""
+
+    task_id: UUID
+    status: str
+    task_type: str
+    queue: str
+    attempt: int
+    retries: int
+    tags: list[str]
+    error: str | None
+    error_code: str | None
+    fingerprint: str | None
+    created_at: datetime
+    run_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class JobStatus(JobSummary):
+    """Everything about a job; redacted fields are masked unless the caller may see them."""
+
+    result: Any
+    traceback: str | None
+    payload: Any
+    max_retries: int
+    deaths: int
+    progress: Any
+    worker: str | None
+    idempotency_key: str
+    replayed: int
+    expires_at: datetime | None
+    cancel_requested_at: datetime | None
+    callback_url: str | None
+
+
+class JobAttempt(Schema):
+    """A run that ended other than in success."""
+
+    number: int
+    outcome: str
+    due_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime
+    worker_name: str
+    error_code: str
+    error: str
+    traceback: str
+    fingerprint: str
+    signal: int | None
+    exit_code: int | None
+    delay: float | None
+    fenced_at: datetime | None
+
+
+def with_details(jobs: QuerySet) -> QuerySet:
+    """Jobs with what their status names from other tables, in one query."""
+    names = Worker.objects.filter(pk=OuterRef("worker_id")).values("name")
+    replays = Event.objects.filter(job=OuterRef("pk"), verb=REPLAYED).order_by().values("job")
+    count = Coalesce(Subquery(replays.annotate(count=Count("pk")).values("count")), 0)
+    return jobs.select_related("key").annotate(worker_name=Subquery(names), replays=count)
+
+
+def status(job: Any, *, unmasked: bool) -> dict[str, Any]:
+    hidden = () if unmasked else policy(job.task).redacted
+    more = ("traceback", "max_retries", "deaths", "progress", "expires_at", "cancel_requested_at", "callback_url",
+            "idempotency_key")  # fmt: skip
+    return (
+        summary(job)
+        | {name: getattr(job, name) for name in more}
+        | {
+            "result": masked(job.result, hidden),
+            "payload": masked(job.payload, hidden),
+            "worker": job.worker_name,
+            "replayed": job.replays,
+        }
+    )
+
+
+def summary(job: Any) -> dict[str, Any]:
+    same = ("attempt", "retries", "queue", "tags", "error", "error_code", "fingerprint",
+            "created_at", "run_at", "started_at", "finished_at")  # fmt: skip
+    return {name: getattr(job, name) for name in same} | {
+        "task_id": job.pk,
+        "status": job.state,
+        "task_type": job.task,
+    }

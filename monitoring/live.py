@@ -1,0 +1,159 @@
+"""The live feed: `WS /ws/stats` sends a snapshot every two seconds to whoever may look.
+
+No channel layer: each process asks the database once per tick, for all its clients, and only while it has any.
+"""
+
+import asyncio
+import json
+import logging
+from typing import Any
+from urllib.parse import urlsplit
+
+from channels.auth import AuthMiddlewareStack
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.routing import URLRouter
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import Error as DjangoError
+from django.http.request import split_domain_port, validate_host
+from django.urls import path
+
+from api.models import ApiToken
+from api.serving import in_background
+from monitoring.snapshot import snapshot
+
+logger = logging.getLogger(__name__)
+TICK_SECONDS = 2.0
+SEND_SECONDS = 10
+# A session or token that ended meanwhile is noticed this many ticks later.
+RECHECK_TICKS = 15
+REVOKED, TOO_SLOW = 4401, 4408
+Caller = tuple[str, int]
+
+
+class _Hub:
+    """The latest snapshot, and everybody in this event loop who waits for the next."""
+
+    def __init__(self) -> None:
+        self.clients: dict[Any, Caller] = {}
+        self.tick = 0
+        self.text = ""
+        self._next = asyncio.Event()
+        self._ticking: asyncio.Task[None] | None = None
+
+    def join(self, client: Any, caller: Caller) -> None:
+        self.clients[client] = caller
+        if self._ticking is None or self._ticking.done():
+            self._ticking = asyncio.create_task(self._run())
+
+    def leave(self, client: Any) -> None:
+        self.clients.pop(client, None)
+
+    async def after(self, tick: int) -> tuple[int, str]:
+        """The newest snapshot, once there is one newer than `tick`; whoever was slow misses those between."""
+        while self.tick == tick:
+            await self._next.wait()
+        return self.tick, self.text
+
+    async def _run(self) -> None:
+        due = asyncio.get_running_loop().time()
+        while self.clients:
+            self.text = await _described()
+            self.tick += 1
+            self._next.set()
+            self._next = asyncio.Event()
+            if self.tick % RECHECK_TICKS == 0:
+                await self._recheck()
+            due = max(due + TICK_SECONDS, asyncio.get_running_loop().time())
+            await asyncio.sleep(due - asyncio.get_running_loop().time())
+
+    async def _recheck(self) -> None:
+        try:
+            valid = await in_background(_valid_among, set(self.clients.values()))
+        except DjangoError:
+            return
+        for client, caller in list(self.clients.items()):
+            if caller not in valid:
+                self.leave(client)
+                await client.close(REVOKED)
+
+
+class StatsFeed(AsyncWebsocketConsumer):
+    """One client. What it sends is ignored."""
+
+    following: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        caller = await _caller(self.scope)
+        if caller is None:
+            await self.close()
+            return
+        await self.accept()
+        hub.join(self, caller)
+        self.following = asyncio.create_task(self._follow())
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Nothing can be said on this socket."""
+
+    async def disconnect(self, code: int) -> None:
+        hub.leave(self)
+        if self.following is not None:
+            self.following.cancel()
+
+    async def _follow(self) -> None:
+        tick = 0
+        while True:
+            tick, text = await hub.after(tick)
+            try:
+                await asyncio.wait_for(self.send(text_data=text), SEND_SECONDS)
+            except TimeoutError:
+                hub.leave(self)
+                await self.close(TOO_SLOW)
+                return
+
+
+hub = _Hub()
+websocket = AuthMiddlewareStack(URLRouter([path("ws/stats", StatsFeed.as_asgi())]))
+
+
+async def _described() -> str:
+    try:
+        return json.dumps(await in_background(snapshot))
+    except DjangoError as error:
+        logger.warning("no snapshot", extra={"reason": str(error).strip()})
+        return json.dumps({"error": "The database does not answer.", "down": ["database"]})
+
+
+async def _caller(scope: dict[str, Any]) -> Caller | None:
+    """Who opens the socket, if they may: a token from anywhere, a session from our own pages only."""
+    headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
+    origin = headers.get("origin")
+    if origin is not None and not _is_ours(origin, headers.get("host", "")):
+        return None
+    if "authorization" in headers:
+        return await in_background(_of_token, headers["authorization"])
+    return None if origin is None else await in_background(_of_session, scope["user"])
+
+
+def _is_ours(origin: str, host: str) -> bool:
+    name, _ = split_domain_port(host)
+    same = urlsplit(origin).netloc == host and validate_host(name, settings.ALLOWED_HOSTS)
+    return same or origin in settings.CSRF_TRUSTED_ORIGINS
+
+
+def _of_token(header: str) -> Caller | None:
+    scheme, _, secret = header.partition(" ")
+    token = ApiToken.authenticate(secret) if scheme.lower() == "bearer" else None
+    return ("token", token.pk) if token is not None and "read" in token.scopes else None
+
+
+def _of_session(user: Any) -> Caller | None:
+    may = user.is_authenticated and user.is_staff and user.has_perm("jobs.view_job")
+    return ("user", user.pk) if may else None
+
+
+def _valid_among(callers: set[Caller]) -> set[Caller]:
+    tokens = ApiToken.objects.select_related("owner").filter(pk__in=[pk for kind, pk in callers if kind == "token"])
+    people: Any = get_user_model()._default_manager
+    users = people.filter(pk__in=[pk for kind, pk in callers if kind == "user"], is_active=True, is_staff=True)
+    return {("token", token.pk) for token in tokens if token.is_valid()} | {("user", user.pk) for user in users}

@@ -1,0 +1,140 @@
+"""The live feed: every client gets every tick, one query per tick, and only those who may look."""
+
+import asyncio
+import json
+from itertools import pairwise
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from api.models import ApiToken
+from monitoring.queues import worker_stats
+from monitoring.snapshot import snapshot
+from tests.api.calling import Api, person, session, token
+from tests.fleet import Fleet
+
+CLIENTS, TICKS = 300, 3
+
+
+def feed(web: str, secret: str = "", **headers: str) -> Any:
+    """A socket to the feed, not yet open."""
+    given = ({"Authorization": f"Bearer {secret}"} if secret else {}) | headers
+    address = web.replace("http", "ws") + "/ws/stats"
+    return connect(address, additional_headers=given, proxy=None, open_timeout=60, ping_interval=None)
+
+
+def run(work: Callable[[], Awaitable[Any]], within: float = 90) -> Any:
+    return asyncio.run(asyncio.wait_for(work(), within))
+
+
+async def ticks(web: str, secret: str, count: int, **headers: str) -> list[dict]:
+    async with feed(web, secret, **headers) as socket:
+        return [json.loads(await socket.recv()) for _ in range(count)]
+
+
+def refused(web: str, secret: str = "", **headers: str) -> bool:
+    with pytest.raises(InvalidStatus) as refusal:
+        run(lambda: ticks(web, secret, 1, **headers))
+    return refusal.value.response.status_code == 403
+
+
+def test_a_snapshot_comes_every_two_seconds_without_being_asked(web: str, secret: str) -> None:
+    first, second, third = run(lambda: ticks(web, secret, 3))
+    assert set(first) >= set(worker_stats().__dict__) | {"at", "queues"}
+    moments = [timezone.datetime.fromisoformat(each["at"]) for each in (first, second, third)]
+    assert [(b - a).total_seconds() for a, b in pairwise(moments)] == pytest.approx(
+        [2, 2], abs=0.7
+    )
+
+
+def test_three_hundred_clients_get_every_tick_for_one_query_each(house: Fleet, web: str, secret: str) -> None:
+    before = house.log("web").count("live snapshot")
+
+    async def all_clients() -> list[list[dict]]:
+        sockets = [feed(web, secret) for _ in range(CLIENTS)]
+        open_sockets = [await each for each in sockets]
+        gathered = await asyncio.gather(*(_until(each, TICKS) for each in open_sockets))
+        await asyncio.gather(*(each.close() for each in open_sockets))
+        return gathered
+
+    frames = run(all_clients)
+    assert len(frames) == CLIENTS
+    moments = sorted({frame["at"] for client in frames for frame in client})
+    for client in frames:
+        mine = [frame["at"] for frame in client]
+        assert mine == moments[moments.index(mine[0]) :][: len(mine)], "a client missed a tick"
+    asked = house.log("web").count("live snapshot") - before
+    assert len(moments) <= asked <= len(moments) + 1
+
+
+async def _until(socket: Any, count: int) -> list[dict]:
+    """What is waiting already, then `count` more."""
+    return [json.loads(await socket.recv()) for _ in range(count)]
+
+
+def test_the_snapshot_says_what_the_statistics_say(api: Api) -> None:
+    now, statistics = snapshot(), worker_stats()
+    assert {name: now[name] for name in statistics.__dict__} == statistics.__dict__
+
+
+def test_without_credentials_nobody_looks(web: str) -> None:
+    assert refused(web)
+    assert refused(web, Origin=web)
+
+
+@pytest.mark.parametrize("scopes", [("submit",), ("operate", "metrics")])
+def test_a_token_needs_the_scope_read(web: str, scopes: tuple[str, ...]) -> None:
+    assert refused(web, token(*scopes))
+
+
+def test_an_unknown_expired_or_revoked_token_is_refused(web: str) -> None:
+    revoked = token(name="to revoke on the feed")
+    ApiToken.objects.filter(name="to revoke on the feed").update(revoked_at=timezone.now())
+    for secret in ("nothing", token(expires_at=timezone.now()), revoked):
+        assert refused(web, secret)
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://127.0.0.1:1", "null", "http://127.0.0.1.evil.example"]
+)
+def test_a_page_of_another_site_is_refused(web: str, secret: str, origin: str) -> None:
+    person()
+    with session(web) as browser:
+        cookies = {"Cookie": f"sessionid={browser.cookies['sessionid']}"}
+    assert refused(web, Origin=origin, **cookies)
+    assert refused(web, secret, Origin=origin)
+
+
+def test_a_session_without_an_origin_is_refused(web: str) -> None:
+    person()
+    with session(web) as browser:
+        assert refused(web, Cookie=f"sessionid={browser.cookies['sessionid']}")
+
+
+def test_a_page_of_ours_may_look_with_its_session(web: str) -> None:
+    person("looker", "jobs.view_job")
+    with session(web, "looker") as browser:
+        cookie = f"sessionid={browser.cookies['sessionid']}"
+    [frame] = run(lambda: ticks(web, "", 1, Cookie=cookie, Origin=web))
+    assert frame["workers_online"] == 1
+
+
+def test_a_session_needs_a_permission(web: str) -> None:
+    person("blind", "api.view_apitoken")
+    with session(web, "blind") as browser:
+        assert refused(web, Cookie=f"sessionid={browser.cookies['sessionid']}", Origin=web)
+
+
+def test_what_a_client_sends_is_ignored(web: str, secret: str) -> None:
+    async def talkative() -> dict:
+        async with feed(web, secret) as socket:
+            await socket.send("{" * 1000)
+            await socket.send(b"\x00\xff")
+            await socket.recv()
+            return json.loads(await socket.recv())
+
+    assert "at" in run(talkative)
