@@ -12,6 +12,7 @@ class Banner:
     access: Access
     flower_port: int | None
     flower_login: str
+    metrics_port: int | None = None
 
     def as_text(self) -> str:
         bearer = f"-H 'Authorization: Bearer {self.access.token}'"
@@ -22,6 +23,7 @@ class Banner:
             f"  Panel    {self.url}/   {self._login()}",
             f"  Token    {self.access.token}   (kept in .data/api-token)",
             *self._flower(),
+            *self._metrics(),
             "",
             f"  curl {bearer} {self.url}/api/workers/stats",
             f"  curl {bearer} {self.url}/api/queues",
@@ -45,6 +47,9 @@ class Banner:
         if self.flower_port is None:
             return []
         return [f"  Flower   http://127.0.0.1:{self.flower_port}/   login {self.flower_login}"]
+
+    def _metrics(self) -> list[str]:
+        return [f"  Metrics  http://127.0.0.1:{self.metrics_port}/   (Prometheus)"] if self.metrics_port else []
 
     def _login(self) -> str:
         if self.access.password:

@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from local.place import CHECKOUT
+from local.prometheus import prometheus_command
 from local.readiness import answers, listens
 from local.stack import Environment
 from local.supervisor import Service
@@ -32,8 +33,11 @@ def roster(
         _web(options.port, environment),
         *(_worker(queue, size, environment) for queue, size in pools.items()),
         Service("dispatcher", _python(str(CHECKOUT / "manage.py"), "dispatcher"), DISPATCHER, environment),
+        Service("watch", _python(str(CHECKOUT / "manage.py"), "watch"), DISPATCHER, environment),
         Service("beat", _celery("beat", "-S", "jobs.ticks:TickScheduler"), BEAT, environment),
     ]
+    if options.metrics:
+        services.append(_prometheus(options.metrics, options.port, state))
     if options.flower:
         services.append(_flower(options.flower, {**environment, "FLOWER_BASIC_AUTH": flower_login}))
     return services
@@ -59,6 +63,11 @@ def _worker(queue: str, size: int, environment: Environment) -> Service:
 def _flower(port: int, environment: Environment) -> Service:
     command = _celery("flower", "--address=127.0.0.1", f"--port={port}")
     return Service("flower", command, WEB, environment, ready=listens(port))
+
+
+def _prometheus(port: int, web_port: int, state: Path) -> Service:
+    command = prometheus_command(state / "prometheus", port=port, web_port=web_port, token_file=state / "api-token")
+    return Service("prometheus", command, WORKERS, ready=answers(port, "/-/ready"))
 
 
 def _celery(program: str, *options: str) -> list[str]:

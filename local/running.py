@@ -31,6 +31,7 @@ class Plan:
     banner: Banner
     sample: Path | None
     once: bool
+    metrics_port: int | None = None
 
 
 async def run(plan: Plan, console: Console) -> int:
@@ -87,7 +88,7 @@ async def _work(plan: Plan, supervisor: Supervisor, console: Console) -> int:
     except ServiceFailed as failure:
         _explain(failure, console)
         return 1
-    code = await _submit(plan.sample, plan.environment) if plan.sample else 0
+    code = await _submit(plan) if plan.sample else 0
     if plan.once:
         print(plan.banner.farewell(), flush=True)
         return code
@@ -102,10 +103,22 @@ def _explain(failure: ServiceFailed, console: Console) -> None:
     console.say(f"{failure} The end of its output:\n{console.last_lines(name)}")
 
 
-async def _submit(sample: Path, environment: Environment) -> int:
-    """Submit the sample and follow it to its end; the command writes to our terminal."""
+async def _submit(plan: Plan) -> int:
+    """Submit the sample and follow it to its end, then ask whether its metrics arrived."""
+    code = await _in_foreground(
+        plan.environment, str(CHECKOUT / "manage.py"), "submit_jobs", str(plan.sample), "--wait"
+    )
+    if plan.metrics_port:
+        code = max(
+            code, await _in_foreground(plan.environment, "-m", "local.metrics", "--port", str(plan.metrics_port))
+        )
+    return code
+
+
+async def _in_foreground(environment: Environment, *arguments: str) -> int:
+    """Run a program of ours that writes to our terminal."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(CHECKOUT / "manage.py"), "submit_jobs", str(sample), "--wait"),
+        *(sys.executable, *arguments),
         env={**os.environ, **environment},
         stdin=DEVNULL,
         process_group=0,

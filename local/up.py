@@ -24,6 +24,7 @@ from local.sample import write_sample
 from local.stack import Environment, Servers, project_environment, servers
 
 FLOWER_PORT = 5555
+PROMETHEUS_PORT = 9090
 POOLS = {"high": 4, "default": 2, "low": 2}
 
 
@@ -54,6 +55,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for queue, size in POOLS.items():
         parser.add_argument(f"--{queue}", type=int, default=size, metavar="N", help=f"its processes ({size})")
     parser.add_argument("--flower", type=int, nargs="?", const=FLOWER_PORT, metavar="PORT", help="run Flower")
+    parser.add_argument(
+        "--metrics", type=int, nargs="?", const=PROMETHEUS_PORT, metavar="PORT", help="run an installed Prometheus"
+    )
     parser.add_argument("--json", action="store_true", help="log JSON lines")
     options = parser.parse_args(arguments)
     if options.once and options.no_sample:
@@ -62,7 +66,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def refuse_taken_ports(options: argparse.Namespace) -> None:
-    for option in ("port", "flower"):
+    for option in ("port", "flower", "metrics"):
         port = getattr(options, option)
         if port and not is_free(port):
             sys.exit(f"Port {port} is taken by another program: choose another one with --{option} N.")
@@ -103,9 +107,10 @@ def plan(
         services=roster(options, {**environment, **log_format}, state=state, flower_login=flower_login, **ports),
         embedded=started.embedded,
         environment=environment,
-        banner=Banner(f"http://127.0.0.1:{options.port}", access, options.flower, flower_login),
+        banner=Banner(f"http://127.0.0.1:{options.port}", access, options.flower, flower_login, options.metrics),
         sample=None if options.no_sample else write_sample(state, gateway_port=ports["gateway"]),
         once=options.once,
+        metrics_port=options.metrics,
     )
 
 

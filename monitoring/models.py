@@ -57,6 +57,21 @@ class RollupProgress(models.Model):
         return f"built until {self.built_until:%Y-%m-%d %H:%M}"
 
 
+class CounterState(models.Model):
+    """What all rollups and events before a moment add up to, so that counters outlive both: one row."""
+
+    id = models.SmallIntegerField(primary_key=True, default=1, editable=False)
+    until = models.DateTimeField()
+    counts = models.JSONField(default=list)
+    events = models.JSONField(default=list)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="counters_have_one_state")]
+
+    def __str__(self) -> str:
+        return f"counted until {self.until:%Y-%m-%d %H:%M}"
+
+
 class Report(models.Model):
     """A report about a period; its files are in the row, so no disk has to be shared."""
 

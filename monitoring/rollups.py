@@ -97,6 +97,7 @@ ON CONFLICT (minute, queue, task) DO UPDATE SET ({_NAMES}) = ({", ".join(f"EXCLU
        IS DISTINCT FROM ({", ".join(f"EXCLUDED.{name}" for name in _COUNTED)})
 """
 _RECENT = f"SELECT queue, {', '.join(_COUNTED.values())} FROM ({_FACTS}) AS fact GROUP BY queue"
+_RECENT_PER_TASK = f"SELECT queue, task, {', '.join(_COUNTED.values())} FROM ({_FACTS}) AS fact GROUP BY queue, task"
 
 # Rows of a transaction still open will appear in minutes that have passed.
 _HORIZON = """
@@ -136,6 +137,14 @@ def recent(since: datetime, until: datetime) -> dict[str, Totals]:
     with connection.cursor() as cursor:
         cursor.execute(_RECENT, {"since": since, "until": until})
         return {queue: Totals(**dict(zip(_COUNTED, counts, strict=True))) for queue, *counts in cursor.fetchall()}
+
+
+def recent_per_task(since: datetime, until: datetime) -> dict[tuple[str, str], Totals]:
+    """As `recent`, per queue and task."""
+    with connection.cursor() as cursor:
+        cursor.execute(_RECENT_PER_TASK, {"since": since, "until": until})
+        found = cursor.fetchall()
+    return {(queue, task): Totals(**dict(zip(_COUNTED, counts, strict=True))) for queue, task, *counts in found}
 
 
 def floor_minute(moment: datetime) -> datetime:

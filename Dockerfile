@@ -1,0 +1,18 @@
+# One image for every process. Build: docker compose build
+FROM python:3.13-slim-bookworm AS build
+COPY requirements.txt /build/
+# Wheels only, each with the hash in the lock: nothing is compiled and nothing else gets in.
+RUN python -m venv /venv \
+ && /venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r /build/requirements.txt
+
+FROM python:3.13-slim-bookworm
+RUN useradd --system --uid 10001 --home-dir /app --no-create-home --shell /usr/sbin/nologin switchyard \
+ && install -d -o switchyard /data
+COPY --from=build /venv /venv
+COPY . /app
+WORKDIR /app
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DATA_DIR=/data
+RUN SECRET_KEY=only-for-this-step python manage.py collectstatic --noinput
+USER switchyard
+EXPOSE 8000
+CMD ["uvicorn", "config.asgi:application", "--host", "0.0.0.0", "--port", "8000"]

@@ -1,0 +1,150 @@
+"""docker-compose.yml, Dockerfile and .env.example against what exists, since nothing here can start a container."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.core.management import get_commands
+
+from jobs.models import Worker
+from tests.fleet import ROOT
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if service["image"] == "switchyard"}
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+SOURCE = "".join(path.read_text() for path in (ROOT / "config").glob("*.py"))
+NOT_OURS = {"FLOWER_BASIC_AUTH"}
+
+
+def words(service: str) -> list[str]:
+    return [str(word) for word in SERVICES[service]["command"]]
+
+
+def variables(text: str) -> set[str]:
+    return set(re.findall(r"\$\{(\w+)", text))
+
+
+def test_the_file_follows_the_compose_specification() -> None:
+    check = [str(Path(sys.executable).parent / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*check, "docker-compose.yml"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_command_of_ours_exists(name: str) -> None:
+    program, *rest = words(name)
+    known = {"python": ["manage.py"], "celery": ["-A", "config"], "uvicorn": ["config.asgi:application"]}
+    assert rest[: len(known[program])] == known[program]
+    if program == "python":
+        assert rest[1] in get_commands()
+    if program == "celery":
+        done = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", "config", rest[2], "--help"],
+            cwd=ROOT, env={**os.environ, "DEBUG": "1"}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        options = {word.partition("=")[0] for word in rest[3:] if word.startswith("-")}
+        assert done.returncode == 0, done.stderr
+        # Flower's own options are tornado's and not in the help of the command.
+        assert rest[2] == "flower" or all(option in done.stdout for option in options)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_variable_of_ours_is_one_the_settings_read(name: str) -> None:
+    for variable in SERVICES[name]["environment"].keys() - NOT_OURS:
+        assert f'"{variable}"' in SOURCE, variable
+
+
+def test_every_health_check_of_ours_asks_for_something_that_exists() -> None:
+    for name, service in OURS.items():
+        if name == "migrate":
+            continue
+        command, what = service["healthcheck"]["test"][1:4], service["healthcheck"]["test"][4]
+        assert command == ["python", "manage.py", "alive"]
+        assert what.startswith("http://") or what in Worker.Kind.values
+
+
+def test_example_and_compose_name_the_same_variables() -> None:
+    named = set(re.findall(r"^(\w+)=", EXAMPLE, re.MULTILINE))
+    assert named == variables((ROOT / "docker-compose.yml").read_text())
+
+
+def test_what_must_be_secret_has_no_default() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    for secret in ("SECRET_KEY", "POSTGRES_PASSWORD", "FLOWER_PASSWORD", "GRAFANA_PASSWORD"):
+        assert re.search(rf"\${{{secret}:\?", text) and f"${{{secret}:-" not in text
+        assert re.search(rf"^{secret}=$", EXAMPLE, re.MULTILINE)
+
+
+def test_every_queue_has_a_worker_and_solo_only_one_process(settings: Any) -> None:
+    workers = [words(name) for name in OURS if name.startswith("worker_")]
+    served = {queue: command for command in workers for queue in command[command.index("-Q") + 1].split(",")}
+    assert served.keys() == set(settings.JOB_QUEUES)
+    assert served["solo"][served["solo"].index("-c") + 1] == "1"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_limited_restarted_and_not_root(name: str) -> None:
+    service = SERVICES[name]
+    assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
+    assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}
+    assert name == "migrate" or service["healthcheck"]["test"]
+    if name != "postgres":
+        assert service["read_only"] and service["cap_drop"] == ["ALL"] and service["user"] not in ("0", "root")
+
+
+def test_nothing_is_reachable_from_other_hosts() -> None:
+    for service in SERVICES.values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+def test_redis_keeps_what_it_has_and_evicts_nothing() -> None:
+    command = words("redis")
+    assert command[command.index("--appendonly") + 1] == "yes"
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+
+
+def test_a_worker_has_longer_to_stop_than_its_stops_take() -> None:
+    for name in OURS:
+        if name.startswith("worker_"):
+            assert SERVICES[name]["stop_grace_period"] == "90s"
+
+
+def test_mounted_files_exist() -> None:
+    for service in SERVICES.values():
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0]
+            assert source in COMPOSE["volumes"] if not source.startswith(".") else (ROOT / source).is_dir()
+
+
+def test_the_image_installs_the_hashed_lock_and_runs_without_root() -> None:
+    assert "--require-hashes --only-binary :all: -r /build/requirements.txt" in DOCKERFILE
+    assert DOCKERFILE.count("\nFROM ") == 2
+    assert re.search(r"^USER switchyard$", DOCKERFILE, re.MULTILINE)
+    for source in re.findall(r"^COPY (?!--from)(\S+)", DOCKERFILE, re.MULTILINE):
+        assert (ROOT / source).exists()
+
+
+def test_the_image_holds_no_secrets_and_no_tests() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert {".env", ".git", ".data", "tests"} <= set(ignored)
+
+
+def test_static_files_are_collected_as_the_image_does_it(tmp_path: Path) -> None:
+    """The steps of the image that need no container, in a copy without what .dockerignore leaves out."""
+    for name in ("api", "config", "deadletters", "jobs", "monitoring", "templates", "manage.py"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    [step] = re.findall(r"^RUN (SECRET_KEY=\S+) python (manage.py .*)$", DOCKERFILE, re.MULTILINE)
+    key, command = step[0].partition("=")[2], step[1].split()
+    environment = {"PATH": os.environ["PATH"], "SECRET_KEY": key, "DEBUG": "0"}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "static files" in done.stdout

@@ -1,0 +1,155 @@
+"""A real Prometheus: it scrapes a real web process, loads every rule, and has data for every panel."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import yaml
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+from api.models import ApiToken
+from jobs.dispatch import sample
+from local.metrics import ask, missing, rules
+from local.prometheus import DASHBOARD, RULES, panels, prometheus_command
+from local.readiness import free_port
+from monitoring import rollups
+from monitoring.conditions import CONDITIONS
+from monitoring.history import samples
+from monitoring.metrics import registry
+from tests.fleet import Fleet
+from tests.making import make_job, make_worker
+from tests.monitoring.making import make_attempt, make_finished, make_history, make_letter
+from tests.waiting import eventually
+
+PROMTOOL = shutil.which("promtool")
+absent = pytest.mark.skipif(PROMTOOL is None, reason="Debian's package prometheus is not installed")
+SECONDS = {"s": 1, "m": 60}
+
+
+def alerts() -> list[dict[str, Any]]:
+    [group] = yaml.safe_load(RULES.read_text())["groups"]
+    return group["rules"]
+
+
+@pytest.fixture
+def prometheus(fleet: Fleet, tmp_path: Path) -> Iterator[int]:
+    web = fleet.web(ALLOWED_HOSTS="127.0.0.1")
+    token = tmp_path / "token"
+    owner = get_user_model().objects.create_user("prometheus")
+    token.write_text(ApiToken.issue(name="prometheus", owner=owner, scopes=["metrics"])[1])
+    port = free_port()
+    command = prometheus_command(
+        tmp_path, port=port, web_port=int(web.rpartition(":")[2]), token_file=token, every="1s"
+    )
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    yield port
+    process.kill()
+    process.wait()
+
+
+def some_of_everything(random: Random) -> None:
+    now = timezone.now()
+    make_history(random, count=40, since=now - timedelta(minutes=2), until=now)
+    job = make_finished(state="FAILURE", at=now)
+    make_attempt(job, 1, "RETRY", at=now, delay=1.0)
+    make_letter(job, at=now)
+
+
+@pytest.mark.needs_debian("prometheus")
+@absent
+def test_every_rule_is_loaded_and_every_panel_has_data(prometheus: int) -> None:
+    make_worker(queues=["default"])
+    make_job()
+    every_minute = IntervalSchedule.objects.create(every=1, period="minutes")
+    PeriodicTask.objects.create(name="t", task="t", interval=every_minute, last_run_at=timezone.now())
+    some_of_everything(Random(1))
+    rollups.build()
+    sample()
+    eventually(lambda: ask(prometheus, "query", query="up == 1").get("result"), within=60, what="a scrape")
+    some_of_everything(Random(2))
+    rollups.build()
+    with suppress(AssertionError):
+        eventually(lambda: not missing(prometheus), within=30, what="every panel to have data")
+    assert missing(prometheus) == []
+    assert rules(prometheus) == len(alerts())
+    firing = ask(prometheus, "query", query='ALERTS{alertname="NoWorkerOnQueue"}')["result"]
+    assert {each["metric"]["queue"] for each in firing} == {"high", "low", "solo", "system"}
+
+
+@pytest.mark.needs_debian("prometheus")
+@absent
+def test_the_rules_pass_their_own_tests() -> None:
+    for arguments in (["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]):
+        done = subprocess.run(
+            [str(PROMTOOL), *arguments], cwd=RULES.parent, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.needs_debian("prometheus")
+@absent
+def test_the_shipped_configuration_is_valid() -> None:
+    command = [str(PROMTOOL), "check", "config", str(RULES.parent / "prometheus.yml")]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_every_alert_is_tested_firing_and_quiet() -> None:
+    cases = [
+        case
+        for test in yaml.safe_load((RULES.parent / "alerts_test.yml").read_text())["tests"]
+        for case in test["alert_rule_test"]
+    ]
+    firing = {case["alertname"] for case in cases if case.get("exp_alerts")}
+    quiet = {case["alertname"] for case in cases if not case.get("exp_alerts")}
+    names = {alert["alert"] for alert in alerts()}
+    assert firing == names
+    assert quiet >= names - {"OldestJobTooOld", "ErrorsFrequent"}
+
+
+def test_prometheus_and_the_watch_know_the_same_alerts() -> None:
+    theirs = {each["alert"]: (each["labels"]["severity"], seconds(each.get("for", "0s"))) for each in alerts()}
+    assert theirs == {each.name: (each.severity, each.holds) for each in CONDITIONS}
+
+
+def test_every_alert_leads_to_its_section_of_the_runbook() -> None:
+    runbook = (RULES.parent.parent / "docs" / "runbook.md").read_text()
+    anchors = {heading.strip().lower() for heading in re.findall(r"^## (\w+)$", runbook, re.MULTILINE)}
+    for alert in alerts():
+        assert alert["annotations"]["runbook_url"].partition("#")[2] == alert["alert"].lower()
+        assert alert["alert"].lower() in anchors
+
+
+@pytest.mark.django_db(transaction=True)
+def test_every_metric_in_a_panel_or_a_rule_exists() -> None:
+    exposed = {name for family in registry.collect() for name in (family.name, *(s.name for s in family.samples))}
+    expressions = [*(each for exprs in panels().values() for each in exprs), *(alert["expr"] for alert in alerts())]
+    used = {name for each in expressions for name in re.findall(r"\b(?:switchyard|process)_\w+", each)}
+    assert used <= exposed
+    assert samples(registry.collect()).keys() > {"switchyard_database_up", "switchyard_redis_up"}
+
+
+def test_the_dashboard_is_one_grafana_can_tell_apart() -> None:
+    board = json.loads(DASHBOARD.read_text())
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(ids) == len(set(ids))
+    assert board["uid"] == "switchyard"
+    assert board["panels"][0]["title"].startswith("3 am")
+    source = yaml.safe_load((DASHBOARD.parents[1] / "provisioning/datasources/prometheus.yml").read_text())
+    assert {panel["datasource"]["uid"] for panel in board["panels"] if "datasource" in panel} == {
+        each["uid"] for each in source["datasources"]
+    }
+
+
+def seconds(text: str) -> float:
+    return float(text[:-1]) * SECONDS[text[-1]]
