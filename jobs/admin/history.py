@@ -3,15 +3,12 @@
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.utils import flatten
-from django.db.models import QuerySet
-from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from api.masking import masked
-from api.readfirst import ReadFirstAdmin, ReadFirstInline, ago, duration, preformatted
+from api.readfirst import ReadFirstAdmin, ago, duration, preformatted
 from jobs.models import Attempt, Effect, Event, IdempotencyKey, JobLabel
 from jobs.policies import policy
 
@@ -63,36 +60,6 @@ class EffectColumns(OfJob):
     @admin.display(description="when")
     def when(self, effect: Effect) -> str:
         return ago(effect.at)
-
-
-class AttemptInline(AttemptColumns, ReadFirstInline):
-    model = Attempt
-    ordering = ("number",)
-    fields = (
-        ("outcome", "error_code", "ended"),
-        ("waited", "ran", "worker_name"),
-        "error",
-        "traceback_text",
-        ("signal", "exit_code", "delay"),
-        ("fenced_at", "fenced_outcome"),
-    )
-    readonly_fields = flatten(fields)
-
-
-class EventInline(EventColumns, ReadFirstInline):
-    model = Event
-    ordering = ("at", "pk")
-    fields = (("when", "actor", "reason"), "details_text")
-    readonly_fields = ("when", "actor", "reason", "details_text")
-
-
-class EffectInline(EffectColumns, ReadFirstInline):
-    model = Effect
-    ordering = ("pk",)
-    fields = readonly_fields = ("when", "outcome_text")
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return super().get_queryset(request).select_related("job")
 
 
 @admin.register(Attempt)

@@ -1,56 +1,68 @@
 """Jobs in the admin: a list that stays fast, a page that tells the whole story of one."""
 
+import csv
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.utils import timezone
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from api.confirmation import ActingAdmin
 from api.masking import masked
-from api.readfirst import ago, duration, preformatted
+from api.readable import readable_json, readable_traceback
+from api.readfirst import ago
+from jobs import why
+from jobs.admin import columns
 from jobs.admin.acts import JOB_VERBS
-from jobs.admin.history import AttemptInline, EffectInline, EventInline
-from jobs.admin.searching import SEARCH_HELP, QueueFilter, TaskFilter, found, unsearchable
+from jobs.admin.listing import CreatedFilter, JobList, StateFilter, every
+from jobs.admin.policies import policies_page
+from jobs.admin.searching import SEARCH_HELP, QueueFilter, TaskFilter, found, is_about_secrets, unsearchable
+from jobs.admin.story import Story
+from jobs.admin.submitting import submit_page, tasks_page
 from jobs.models import Job
 from jobs.policies import policy
-from jobs.states import WAITING, State
 
 # Columns the list never shows, which may be large.
 HEAVY = ("payload", "progress", "result", "error", "traceback", "trace")
+MOST_EXPORTED = 10_000
+EXPORTED = ("id", "task", "queue", "state", "attempt", "retries", "created_at", "run_at", "started_at", "finished_at",
+            "error_code")  # fmt: skip
+# What other apps know of a job: titles with addresses and words.
+LINKS: list[Callable[[Job], Iterable[tuple[str, str, str]]]] = []
 
 
 @admin.register(Job)
 class JobAdmin(ActingAdmin):
-    list_display = ("state_lamp", "task", "id", "queue", "tries", "waited", "ran", "created")
-    list_display_links = ("id",)
-    list_filter = ("state", QueueFilter, TaskFilter, "created_at")
+    list_display = ("state_lamp", "c_job", "c_id", "queue", "c_tries", "c_wait", "c_run", "c_age")
+    list_display_links = None
+    list_filter = (StateFilter, QueueFilter, TaskFilter, CreatedFilter)
     # Only says that there is a search box; what it finds is in jobs.admin.searching.
     search_fields = ("pk",)
     search_help_text = SEARCH_HELP
     ordering = ("-created_at", "-id")
     verbs = JOB_VERBS
-    inlines = [AttemptInline, EventInline, EffectInline]
-    fieldsets = [
-        (None, {"fields": ["state_lamp", "task", "id", "queue", "key_text", "tags", "tries", "waited", "ran"]}),
-        ("Payload and result", {"fields": ["payload_text", "progress_text", "result_text"]}),
-        ("Error", {"fields": ["error_code", "error", "traceback_text", "fingerprint"]}),
-        ("Times", {"fields": ["created_at", "run_at", "started_at", "finished_at", "expires_at"]}),
-        ("Limits", {"fields": ["retries", "max_retries", "deaths", "max_deaths", "callback_url", "schedule"]}),
-        (
-            "Machinery",
-            {
-                "classes": ["collapse"],
-                "fields": [
-                    "attempt", "dispatched_at", "dispatch_no", "worker_id", "child_pid", "claim_token",
-                    "cancel_requested_at", "trace",
-                ],
-            },
-        ),
-    ]  # fmt: skip
+    change_list_template = "admin/jobs/job/change_list.html"
+    empty_title = "No jobs yet"
+    empty_text = "Submit one with the button above, or from your code."
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        view = self.admin_site.admin_view
+        own: list[URLPattern | URLResolver] = [
+            path("export.csv", view(self.export), name="jobs_export"),
+            path("submit/", view(tasks_page), name="jobs_submit"),
+            path("submit/<str:task>/", view(submit_page), name="jobs_submit_task"),
+            path("policies/", view(policies_page), name="jobs_policies"),
+        ]
+        return own + super().get_urls()
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[JobList]:
+        return JobList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         resolved = request.resolver_match
@@ -58,68 +70,104 @@ class JobAdmin(ActingAdmin):
         jobs = super().get_queryset(request)
         return jobs.defer(*HEAVY) if is_list else jobs.select_related("key")
 
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Job | None:
-        """The job, with what of it this person may see."""
-        job = super().get_object(request, object_id, from_field)
-        if job is not None:
-            may_see = request.user.has_perm("jobs.view_payload")
-            job.hidden = () if may_see else policy(job.task).redacted
-        return job
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        more = {"may_submit": request.user.has_perm("jobs.submit_job")}
+        return super().changelist_view(request, more | (extra_context or {}))
+
+    def change_view(self, request: HttpRequest, object_id: str, *_: Any, **__: Any) -> HttpResponse:
+        """The story of a job; nothing of it can be edited."""
+        job = self.get_object(request, object_id)
+        if request.method != "GET" or not self.has_view_permission(request, job):
+            raise PermissionDenied
+        if job is None:
+            raise Http404(f"There is no job {object_id}.")
+        hidden = () if request.user.has_perm("jobs.view_payload") else policy(job.task).redacted
+        context = self.admin_site.each_context(request) | {
+            "title": f"{job.task} {job.pk}",
+            "opts": self.opts,
+            "job": job,
+            "story": Story(job),
+            "why": None if job.is_final else why.reasons(why.look_up(job.pk)),
+            "buttons": self.buttons(request, job),
+            "tries": columns.tries(job),
+            "payload": readable_json(masked(job.payload, hidden)),
+            "result": readable_json(masked(job.result, hidden)) if job.result is not None else "",
+            "traceback": readable_traceback(job.traceback or ""),
+            "hides": bool(hidden) and masked(job.payload, hidden) != job.payload,
+            "effects": [
+                (effect, readable_json(masked(effect.outcome, hidden))) for effect in job.effects.order_by("pk")
+            ],
+            "links": [link for links in LINKS for link in links(job)],
+        }
+        return TemplateResponse(request, "admin/jobs/job/story.html", context)
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str) -> tuple[QuerySet, bool]:
         if not search_term.strip():
             return queryset, False
+        if is_about_secrets(search_term) and not request.user.has_perm("jobs.view_payload"):
+            raise PermissionDenied("This field is redacted; searching by it needs the permission to see payloads.")
         if wrong := unsearchable(search_term):
             self.message_user(request, wrong, messages.WARNING)
         return found(queryset, search_term), False
 
+    def export(self, request: HttpRequest) -> StreamingHttpResponse:
+        """What the list shows, as CSV, the newest MOST_EXPORTED of it; without payloads."""
+        text = request.GET.get("q", "")
+        if not self.has_view_permission(request) or (
+            is_about_secrets(text) and not request.user.has_perm("jobs.view_payload")
+        ):
+            raise PermissionDenied
+        headers = {"Content-Disposition": 'attachment; filename="jobs.csv"'}
+        return StreamingHttpResponse(
+            _csv(every(request, text, MOST_EXPORTED)), content_type="text/csv", headers=headers
+        )
+
     @admin.display(description="state")
     def state_lamp(self, job: Job) -> SafeString:
-        return format_html('<span class="state state-{}">{}</span>', job.state.lower(), job.get_state_display())
+        return columns.lamp(job)
+
+    @admin.display(description="job")
+    def c_job(self, job: Any) -> SafeString:
+        address = reverse("admin:jobs_job_change", args=[job.pk])
+        return format_html('<a class="job-link" href="{}">{}</a>{}', address, job.task, columns.hint(job))
+
+    @admin.display(description="ID")
+    def c_id(self, job: Job) -> SafeString:
+        # The end of a UUIDv7 tells jobs apart, its beginning only minutes; the search takes the beginning.
+        return format_html('<code title="{}">{}</code>', job.pk, str(job.pk)[:13])
 
     @admin.display(description="attempt")
-    def tries(self, job: Job) -> str:
-        """Tries since the job was submitted or replayed, of those it has; deaths are counted apart."""
-        begun = job.retries if job.state in WAITING else job.retries + 1
-        died = f", died {job.deaths} of {job.max_deaths} times" if job.deaths else ""
-        return f"{begun} / {job.max_retries + 1}{died}"
+    def c_tries(self, job: Job) -> str:
+        return columns.tries(job)
 
     @admin.display(description="waited")
-    def waited(self, job: Job) -> str:
-        if job.state in WAITING:
-            passed = timezone.now() - job.run_at
-            return duration(passed) if passed.total_seconds() > 0 else f"due in {duration(-passed)}"
-        if job.started_at is None or job.started_at < job.run_at:
-            return ""
-        return duration(job.started_at - job.run_at)
+    def c_wait(self, job: Job) -> str:
+        return columns.waited(job)
 
     @admin.display(description="ran")
-    def ran(self, job: Job) -> str:
-        # A revoked job may have waited between its last run and its end.
-        if job.started_at is None or job.state in (*WAITING, State.REVOKED):
-            return ""
-        return duration((job.finished_at or timezone.now()) - job.started_at)
+    def c_run(self, job: Job) -> str | SafeString:
+        return columns.ran(job)
 
     @admin.display(description="created")
-    def created(self, job: Job) -> str:
+    def c_age(self, job: Job) -> str:
         return ago(job.created_at)
 
-    @admin.display(description="idempotency key")
-    def key_text(self, job: Job) -> str:
-        return job.idempotency_key
 
-    @admin.display(description="payload")
-    def payload_text(self, job: Any) -> str:
-        return preformatted(masked(job.payload, job.hidden))
+class _Line:
+    """A file that hands back what is written to it."""
 
-    @admin.display(description="progress")
-    def progress_text(self, job: Any) -> str:
-        return preformatted(job.progress)
+    def write(self, text: str) -> str:
+        return text
 
-    @admin.display(description="result")
-    def result_text(self, job: Any) -> str:
-        return preformatted(masked(job.result, job.hidden))
 
-    @admin.display(description="traceback")
-    def traceback_text(self, job: Job) -> str:
-        return preformatted(job.traceback)
+def _csv(jobs: Iterable[Job]) -> Iterator[str]:
+    writer = csv.writer(_Line())
+    yield writer.writerow(EXPORTED)  # type: ignore[misc]
+    for job in jobs:
+        yield writer.writerow([_cell(getattr(job, name)) for name in EXPORTED])  # type: ignore[misc]
+
+
+def _cell(value: Any) -> str:
+    """A spreadsheet must not take a text for a formula."""
+    text = "" if value is None else value.isoformat() if hasattr(value, "isoformat") else str(value)
+    return f"'{text}" if text[:1] in "=+-@\t\r" and text else text

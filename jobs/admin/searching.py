@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from jobs import registry
+from jobs.browsing import LOOKED_AT
 from jobs.models import IdempotencyKey, JobLabel
 from jobs.policies import policy
 
@@ -17,6 +18,8 @@ SEARCH_HELP = "An id or its beginning, an idempotency key, payload.field:value, 
 LABELLED = re.compile(r"(?:payload\.(?P<field>[^:\s]+)|(?P<tag>tag)):(?P<value>.+)", re.DOTALL)
 ID_PREFIX = re.compile(r"[0-9a-f]{4,32}")
 MOST_KEYS = 100
+# Pages of a bounded look that an export may take.
+SEARCHED = 40
 
 
 def found(jobs: QuerySet, text: str) -> QuerySet:
@@ -35,12 +38,22 @@ def found(jobs: QuerySet, text: str) -> QuerySet:
 
 
 def unsearchable(text: str) -> str | None:
-    """Why a search of a payload field cannot find anything, or None."""
+    """What to know about a search of a payload field that has no labels, or None."""
     labelled = LABELLED.fullmatch(text.strip())
     known = sorted({name for task in registry.tasks() for name in policy(task).searchable})
     if not labelled or labelled["tag"] or labelled["field"] in known:
         return None
-    return f"No policy makes payload.{labelled['field']} searchable; there are {', '.join(known) or 'none'}."
+    return (
+        f"No policy makes payload.{labelled['field']} searchable, so each page looks at {LOOKED_AT:,} jobs only. "
+        f"Found at once: {', '.join(known) or 'none'}."
+    )
+
+
+def is_about_secrets(text: str) -> bool:
+    """Whether a search would tell what a redacted field holds."""
+    labelled = LABELLED.fullmatch(text.strip())
+    redacted = {name for task in registry.tasks() for name in policy(task).redacted}
+    return bool(labelled and labelled["field"] and redacted & set(labelled["field"].split(".")))
 
 
 class TaskFilter(admin.SimpleListFilter):

@@ -1,18 +1,55 @@
 """Processes and queues in the admin."""
 
+from typing import Any
+
+from django.conf import settings
 from django.contrib import admin
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 from api.confirmation import ActingAdmin
-from api.readfirst import ReadFirstAdmin, ago
+from api.readfirst import ago
 from jobs.admin.acts import QUEUE_VERBS
+from jobs.admin.hands import WORKER_VERBS
 from jobs.models import Queue, Worker
+
+LAMPS = {Worker.State.UP: "success", Worker.State.STOPPING: "retry", Worker.State.DEAD: "idle"}
+
+
+class WithButtons(ActingAdmin):
+    """A list whose last column does to a row what can be done to it."""
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """The buttons are those of the person who looks."""
+
+        @admin.display(description="")
+        def c_buttons(row: Any) -> SafeString:
+            here = request.get_full_path()
+            links = [(f"{address}?next={here}", verb.label) for verb, address in self.buttons(request, row)]
+            return format_html_join(" ", '<a class="button soft small" href="{}">{}…</a>', links)
+
+        return [*self.list_display, c_buttons]
 
 
 @admin.register(Worker)
-class WorkerAdmin(ReadFirstAdmin):
-    list_display = ("name", "kind", "state", "host", "pid", "takes", "concurrency", "heartbeat", "started")
+class WorkerAdmin(WithButtons):
+    list_display = ("c_name", "kind", "takes", "concurrency", "host", "pid", "heartbeat", "started")
+    list_display_links = None
     list_filter = ("state", "kind")
     ordering = ("-heartbeat_at", "-pk")
+    verbs = WORKER_VERBS
+    lede = "Processes that keep the house running, those that beat last first."
+    empty_title = "No process has enlisted yet"
+    empty_text = "Start a worker, a dispatcher and beat; each shows itself here within seconds."
+
+    @admin.display(description="process")
+    def c_name(self, worker: Worker) -> SafeString:
+        page = reverse("admin:jobs_worker_change", args=[worker.pk])
+        text = '<span class="state plain state-{}">{}</span> <a class="job-link" href="{}">{}</a>'
+        lamp = LAMPS[Worker.State(worker.state)]
+        return format_html(text, lamp, worker.get_state_display(), page, worker.name)
 
     @admin.display(description="queues")
     def takes(self, worker: Worker) -> str:
@@ -28,12 +65,23 @@ class WorkerAdmin(ReadFirstAdmin):
 
 
 @admin.register(Queue)
-class QueueAdmin(ActingAdmin):
+class QueueAdmin(WithButtons):
     list_display = ("name", "status", "depth", "oldest", "running", "sampled")
     verbs = QUEUE_VERBS
+    lede = "What waits and what runs, as the dispatcher last saw it. A paused queue keeps its jobs."
+    empty_title = "No queue has been looked at yet"
+    empty_text = "The dispatcher looks at every queue each second: start one with manage.py dispatcher."
 
-    def status(self, queue: Queue) -> str:
-        return f"paused by {queue.paused_by}: {queue.pause_reason}" if queue.is_paused else "running"
+    def row_to_act_on(self, request: HttpRequest, object_id: str) -> Queue | None:
+        """A declared queue may be paused before anybody has looked at it."""
+        row = self.get_object(request, object_id)
+        return row or (Queue(name=object_id) if object_id in settings.JOB_QUEUES else None)
+
+    def status(self, queue: Queue) -> SafeString:
+        if not queue.is_paused:
+            return format_html('<span class="state plain state-{}">{}</span>', "success", "Running")
+        said = ": ".join(filter(None, [queue.paused_by, queue.pause_reason]))
+        return format_html('<span class="state state-retry">Paused</span> <span class="hint">{}</span>', f"by {said}")
 
     @admin.display(description="oldest due")
     def oldest(self, queue: Queue) -> str:
