@@ -51,7 +51,8 @@ app.conf.update(
     worker_max_tasks_per_child=1000,
     worker_soft_shutdown_timeout=10,
     worker_hijack_root_logger=False,
-    worker_send_task_events=True,
+    # Three messages a job, which cost the parent more than all the rest; Flower turns them on while it looks
+    worker_send_task_events=False,
     worker_consumer="jobs.consumer:JobConsumer",
     beat_scheduler="jobs.ticks:TickScheduler",
     timezone="UTC",

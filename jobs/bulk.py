@@ -25,6 +25,8 @@ COLUMNS = (
     "created_at", "run_at", "expires_at", "dispatched_at", "dispatch_no", "callback_url", "tags", "schedule", "trace",
 )  # fmt: skip
 
+KEY_COLUMNS = ("job_id", "scope", "key", "fingerprint", "created_at", "expires_at")
+
 # The same rule as for one key (jobs.submission), for a sorted list of them.
 _WIN_KEYS = f"""
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
@@ -101,9 +103,30 @@ def _first_of_each_key(chunk: Sequence[Draft]) -> dict[tuple[str, str], Draft]:
 
 
 def _win_keys(drafts: list[Draft]) -> set[UUID]:
-    """Sorted, so that two chunks with the same keys wait for each other instead of deadlocking."""
+    """Sorted, so that two chunks with the same keys wait for each other instead of deadlocking.
+
+    By COPY, which takes a third of the time, as long as every key is new.
+    """
     if not drafts:
         return set()
+    try:
+        with transaction.atomic(), patience():
+            return _copy_keys(drafts)
+    except IntegrityError:
+        return _win_some_keys(drafts)
+    except OperationalError as error:
+        raise _busy_or(error, drafts[0]) from None
+
+
+def _copy_keys(drafts: list[Draft]) -> set[UUID]:
+    now = _clock()
+    expiry = now + timedelta(seconds=settings.KEY_TTL_SECONDS)
+    rows = [(each.id, each.scope, each.key, each.fingerprint, now, expiry) for each in drafts]
+    _copy_rows("jobs_idempotencykey", KEY_COLUMNS, rows)
+    return {each.id for each in drafts}
+
+
+def _win_some_keys(drafts: list[Draft]) -> set[UUID]:
     values = {
         "ids": [each.id for each in drafts],
         "scopes": [each.scope for each in drafts],
@@ -115,9 +138,13 @@ def _win_keys(drafts: list[Draft]) -> set[UUID]:
         with transaction.atomic(), patience():
             return {row[0] for row in on_django(_WIN_KEYS, values)}
     except OperationalError as error:
-        if getattr(error.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE:
-            raise KeyBusy(str(drafts[0].key)) from None
-        raise
+        raise _busy_or(error, drafts[0]) from None
+
+
+def _busy_or(error: OperationalError, first: Draft) -> Exception:
+    """What a caller learns when waiting for another transaction's keys took too long, or something else failed."""
+    busy = getattr(error.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE
+    return KeyBusy(str(first.key)) if busy else error
 
 
 def _copy(drafts: list[Draft]) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from jobs.policies import Policy
 from jobs.states import State
 from jobs.storable import check_text, dumps
 
+_canonical = json.JSONEncoder(sort_keys=True, check_circular=False, separators=(",", ":")).encode
 MAX_TAGS = 20
 LABEL_LENGTH = 300
 
@@ -69,7 +70,7 @@ class Draft:
     def fingerprint(self) -> bytes:
         """SHA-256 of the request as the caller sent it: before defaults, without times."""
         request = [self.task, self.payload, self.asked_queue, self.callback_url, self.tags]
-        return hashlib.sha256(json.dumps(request, sort_keys=True, separators=(",", ":")).encode()).digest()
+        return hashlib.sha256(_canonical(request).encode()).digest()
 
     def labels(self) -> list[str]:
         """What the job can be searched by: its tags and its policy's searchable fields."""
@@ -187,7 +188,10 @@ def _time(value: datetime | str | None, field: str) -> datetime | None:
         raise InvalidJob(field, f"{value!r} is not a time like 2026-11-20T03:00:00Z")
     if is_naive(moment):
         raise InvalidJob(field, f"{value!r} has no time zone; add Z or an offset")
-    return moment
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidJob(field, f"{value!r} is outside the years 1 to 9999 in UTC") from None
 
 
 def _delay(value: Any) -> float:

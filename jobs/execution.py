@@ -3,7 +3,7 @@
 import logging
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
@@ -23,6 +23,7 @@ from jobs.outcomes import Abandoned, Failed, NotStorable, Outcome, Succeeded
 from jobs.processes import me, this_process
 from jobs.querysets import Held
 from jobs.settlement import Settled, landed, settle, settle_in_transaction, verdict
+from jobs.signals import ticket_refused
 from jobs.states import State
 from jobs.storable import dumps
 
@@ -34,8 +35,9 @@ def execute(task: Any, job_id: UUID) -> Settled | None:
     if terminate_handler_fired():
         raise SystemExit("An earlier body swallowed the wish to end this process: it takes no other job.")
     deadline = time.monotonic() + task.policy.hard_limit
-    held = claim([job_id], until=deadline)
+    held = claim(job_id, until=deadline)
     if not held:
+        ticket_refused.send(sender=None, job_id=job_id)
         return None
     [job] = held
     with job_fields(**log_fields(job)):
@@ -45,10 +47,10 @@ def execute(task: Any, job_id: UUID) -> Settled | None:
         return settle(job, run(task, job), until=deadline)
 
 
-def claim(ids: Sequence[UUID], *, until: float) -> list[Held]:
-    """Those of the jobs that may run now, given to this process; waits for the database until `until`."""
+def claim(job_id: UUID, *, until: float) -> list[Held]:
+    """The job, given to this process, or none if it may not run now; waits for the database until `until`."""
     process = this_process()
-    names = {"ids": list(ids), "token": uuid4(), "worker": me.worker, "pid": process.pid, "ticks": process.ticks}
+    names = {"id": job_id, "token": uuid4(), "worker": me.worker, "pid": process.pid, "ticks": process.ticks}
     return connections.patiently(lambda tries: _claim_once(names, tries), until=until)
 
 
@@ -56,9 +58,9 @@ def run(task: Any, job: Held) -> Outcome:
     """Run the body. However it ends becomes a value; only a process told to end unwinds through here."""
     storing = False
     try:
-        task.job = RunningJob(job)
+        task.job = RunningJob(job, until=time.monotonic() + task.policy.hard_limit)
         task.request.update(retries=job.retries, args=(), kwargs=job.payload)
-        arguments = registry.converted(task, job.payload)
+        arguments = _arguments(task, job)
         with _soft_limit(task.policy.soft_limit):
             result = task.run(**arguments)
         storing = True
@@ -72,6 +74,14 @@ def run(task: Any, job: Held) -> Outcome:
     return Succeeded(result, text)
 
 
+def _arguments(task: Any, job: Held) -> dict[str, Any]:
+    """What the body is called with; a payload its task no longer takes is not worth a second try."""
+    try:
+        return registry.converted(task, job.payload)
+    except InvalidJob as error:
+        raise Abandon(str(error)) from error
+
+
 def outcome_of(error: BaseException) -> Outcome:
     """What an exception out of a body means."""
     match error:
@@ -79,8 +89,6 @@ def outcome_of(error: BaseException) -> Outcome:
             return Failed(report(error.exc or error), delay=_seconds(error.when))
         case Abandon():
             return Abandoned(report(error))
-        case InvalidJob():
-            return Abandoned(report(error, code="INVALID_PAYLOAD"))
         case SoftTimeLimitExceeded():
             return Failed(report(error, code="SOFT_TIME_LIMIT"))
         case _:

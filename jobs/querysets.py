@@ -95,18 +95,19 @@ _MAY_START = """job.run_at <= (SELECT now FROM clock) AND job.cancel_requested_a
      AND NOT EXISTS (SELECT FROM jobs_queue AS q WHERE q.name = {queue} AND q.paused_at IS NOT NULL)
      AND EXISTS (SELECT FROM jobs_worker AS w WHERE w.id = %(worker)s AND w.state = 'UP')"""
 
+# One id, not a list: a plan prepared for a list while the table is small reads all of it when it is large.
 CLAIM = f"""
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
 claimed AS (
   UPDATE jobs_job AS job
      {_TAKE}
     FROM clock
-   WHERE job.id = ANY(%(ids)s) AND job.state IN ('PENDING', 'RETRY')
+   WHERE job.id = %(id)s AND job.state IN ('PENDING', 'RETRY')
      AND {_MAY_START.format(queue="job.queue")}
   RETURNING job.*
 ), refused AS (
   UPDATE jobs_job AS job SET dispatched_at = NULL
-   WHERE job.id = ANY(%(ids)s) AND job.state IN ('PENDING', 'RETRY') AND job.dispatched_at IS NOT NULL
+   WHERE job.id = %(id)s AND job.state IN ('PENDING', 'RETRY') AND job.dispatched_at IS NOT NULL
      AND NOT EXISTS (SELECT FROM claimed WHERE claimed.id = job.id)
 )
 SELECT {_HELD_COLUMNS} FROM claimed {_KEYED}
@@ -153,7 +154,7 @@ SELECT {_HELD_COLUMNS}
 """
 
 # After a claim whose answer was lost: did it land?
-CLAIMED_WITH = f"{_HELD} job.id = ANY(%(ids)s) AND job.claim_token = %(token)s"
+CLAIMED_WITH = f"{_HELD} job.id = %(id)s AND job.claim_token = %(token)s"
 HELD_BY = f"{_HELD} job.finished_at IS NULL AND job.worker_id = ANY(%(workers)s)"
 HELD_AMONG = f"{_HELD} job.id = ANY(%(ids)s) AND job.worker_id = %(worker)s"
 

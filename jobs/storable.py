@@ -12,13 +12,16 @@ from typing import Any
 from jobs.errors import InvalidJob
 
 MAX_DEPTH = 100
+LARGEST_NUMBER = 10**4300
+# Made once: json.dumps makes an encoder a call. What comes here has been checked, also for depth.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 UNSTORABLE_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
 def dumps(value: Any, *, field: str, limit: int) -> str:
     """`value` as JSON text of at most `limit` bytes; raises InvalidJob naming the place inside `field`."""
     _check(value, field, 0)
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _encode(value)
     size = len(text.encode())
     if size > limit:
         raise InvalidJob(field, f"is {size} bytes as JSON, the limit is {limit}")
@@ -53,8 +56,11 @@ def _check(value: Any, field: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise InvalidJob(field[:200], f"is nested more than {MAX_DEPTH} levels deep")
     match value:
-        case None | bool() | int():
+        case None | bool():
             pass
+        case int():
+            if abs(value) >= LARGEST_NUMBER:
+                raise InvalidJob(field, "is a number of more digits than Python will write")
         case str():
             _check_characters(value, field)
         case float():

@@ -22,6 +22,8 @@ from typing import Any
 from kombu.transport import redis as stock
 from kombu.utils.encoding import bytes_to_str
 
+from jobs import roundtrips
+
 logger = logging.getLogger("jobs.transport")
 QUARANTINE = "jobs:malformed"
 QUARANTINE_SIZE = 1000
@@ -35,7 +37,7 @@ class Pulse:
     popped_at = time.monotonic()
 
 
-class Channel(stock.Channel):
+class Channel(roundtrips.Channel):
     # Where tickets arrive; replies to remote control come another way and have another shape.
     ticket_queues: tuple[str, ...] = ()
     from_transport_options = (*stock.Channel.from_transport_options, "ticket_queues")
@@ -47,9 +49,9 @@ class Channel(stock.Channel):
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()  # type: ignore[attr-defined]
-        Pulse.popped_at = time.monotonic()
         if not reply:
             raise Empty
+        Pulse.popped_at = time.monotonic()
         queue, raw = bytes_to_str(reply[0]).rsplit(self.sep, 1)[0], reply[1]
         self._queue_cycle.rotate(queue)  # type: ignore[attr-defined]
         message, fault = readable(raw, ticket=queue in self.ticket_queues)

@@ -11,5 +11,5 @@ from jobs.settlement import settle
 
 def settle_unknown(job_id: UUID, task: str) -> None:
     """Claim the job in the parent's name and record that nobody here can run it."""
-    for job in claim([job_id], until=time.monotonic()):
+    for job in claim(job_id, until=time.monotonic()):
         settle(job, NotRegistered(plain("NOT_REGISTERED", f"No task called {task!r} is registered on this worker.")))

@@ -81,10 +81,16 @@ class AttemptAdmin(AttemptColumns, ReadFirstAdmin):
 
 @admin.register(Event)
 class EventAdmin(EventColumns, ReadFirstAdmin):
-    list_display = ("verb", "when", "actor", "reason", "job_link")
+    list_display = ("verb", "when", "actor", "reason", "about", "job_link")
+    list_title = "Audit trail"
+    lede = "Who did what, when and why. Nothing here is ever edited."
     list_filter = ("at",)
     ordering = ("-at", "-pk")
     fields = ("verb", "at", "actor", "reason", "job_link", "details_text")
+
+    @admin.display(description="about")
+    def about(self, event: Event) -> str:
+        return ", ".join(f"{name} {value}" for name, value in event.details.items())[:100]
 
 
 @admin.register(Effect)

@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, URLResolver, path, reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -51,9 +51,9 @@ class JobAdmin(ActingAdmin):
     empty_title = "No jobs yet"
     empty_text = "Submit one with the button above, or from your code."
 
-    def get_urls(self) -> list[URLPattern | URLResolver]:
+    def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
-        own: list[URLPattern | URLResolver] = [
+        own: list[URLPattern] = [
             path("export.csv", view(self.export), name="jobs_export"),
             path("submit/", view(tasks_page), name="jobs_submit"),
             path("submit/<str:task>/", view(submit_page), name="jobs_submit_task"),
@@ -162,9 +162,9 @@ class _Line:
 
 def _csv(jobs: Iterable[Job]) -> Iterator[str]:
     writer = csv.writer(_Line())
-    yield writer.writerow(EXPORTED)  # type: ignore[misc]
+    yield writer.writerow(EXPORTED)
     for job in jobs:
-        yield writer.writerow([_cell(getattr(job, name)) for name in EXPORTED])  # type: ignore[misc]
+        yield writer.writerow([_cell(getattr(job, name)) for name in EXPORTED])
 
 
 def _cell(value: Any) -> str:

@@ -44,8 +44,9 @@ class StateFilter(admin.SimpleListFilter):
     def choices(self, changelist: Any) -> Iterator[Any]:
         counts = state_counts()
         for choice, state in zip(super().choices(changelist), [None, *State.values], strict=True):
-            number = counts.get(state, 0) if state else sum(counts.values())
-            yield {**choice, "state": state.lower() if state else "", "count": f"{number:,}"}
+            number = counts.get(state) if state else sum(counts.values())
+            said = "" if number is None else f"{number:,}"
+            yield {**choice, "state": state.lower() if state else "", "count": said}
 
 
 class CreatedFilter(admin.SimpleListFilter):
@@ -66,7 +67,7 @@ class JobList(ChangeList):
     complete = True
 
     def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
-        asked: dict[str, Any] = super().get_filters_params(params)  # type: ignore[misc]
+        asked: dict[str, Any] = super().get_filters_params(params)
         asked.pop(AFTER, None)
         return asked
 
@@ -139,10 +140,10 @@ def every(request: HttpRequest, text: str, most: int) -> Iterator[Job]:
 
 
 def state_counts() -> dict[str, int]:
-    """Jobs per state: counted while there are few, then as PostgreSQL's statistics tell."""
+    """Jobs per state: counted while there are few, then as PostgreSQL's statistics tell, which know no rare ones."""
     rows = estimated(Job)
     if rows <= COUNTED_EXACTLY:
-        return dict(Job.objects.order_by().values_list("state").annotate(Count("pk")))
+        return dict.fromkeys(State.values, 0) | dict(Job.objects.order_by().values_list("state").annotate(Count("pk")))
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT unnest(most_common_vals::text::text[]), unnest(most_common_freqs) FROM pg_stats"

@@ -11,6 +11,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
+from api.jsonfield import JsonField
 from jobs import registry
 from jobs.errors import InvalidJob, JobError
 from jobs.models import Event
@@ -61,22 +62,6 @@ class PayloadForm(forms.Form):
         return {name: value for name, value in self.cleaned_data.items() if value not in (None, "")}
 
 
-class JsonValue(forms.JSONField):
-    """JSON, or plain text where a text will do."""
-
-    def __init__(self, *, takes_text: bool, **options: Any) -> None:
-        super().__init__(**options)
-        self.takes_text = takes_text
-
-    def to_python(self, value: Any) -> Any:
-        try:
-            return super().to_python(value)
-        except forms.ValidationError:
-            if self.takes_text:
-                return value
-            raise
-
-
 def field(name: str, about: dict[str, Any], *, is_required: bool) -> forms.Field:
     """A form field for a property of a JSON schema; the task's own model has the last word."""
     said: dict[str, Any] = {"required": is_required, "label": about.get("title", name), "help_text": _limits(about)}
@@ -92,8 +77,8 @@ def field(name: str, about: dict[str, Any], *, is_required: bool) -> forms.Field
         return SIMPLE[kind](**said, **widget)
     kinds = {each.get("type") for each in about.get("anyOf", ())}
     is_small = bool(kinds) and not kinds & {"array", "object", None}
-    widget = {} if not is_small else {"widget": forms.TextInput()}
-    return JsonValue(takes_text="string" in kinds, **said, **widget)
+    small = {"widget": forms.TextInput()} if is_small else {}
+    return JsonField(takes_text="string" in kinds, **said, **small)
 
 
 def tasks_page(request: HttpRequest) -> HttpResponse:
@@ -168,4 +153,5 @@ def _limits(about: dict[str, Any]) -> str:
         parts.append("JSON")
     for each in about.get("anyOf", ()):
         parts += [text.format(each[name]) for name, text in words.items() if name in each]
-    return ", ".join(dict.fromkeys(parts)).capitalize()
+    said = ", ".join(dict.fromkeys(parts))
+    return said[:1].upper() + said[1:]

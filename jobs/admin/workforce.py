@@ -1,6 +1,7 @@
 """Processes and queues in the admin."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib import admin
@@ -26,8 +27,8 @@ class WithButtons(ActingAdmin):
 
         @admin.display(description="")
         def c_buttons(row: Any) -> SafeString:
-            here = request.get_full_path()
-            links = [(f"{address}?next={here}", verb.label) for verb, address in self.buttons(request, row)]
+            here = urlencode({"next": request.get_full_path()})
+            links = [(f"{address}?{here}", verb.label) for verb, address in self.buttons(request, row)]
             return format_html_join(" ", '<a class="button soft small" href="{}">{}…</a>', links)
 
         return [*self.list_display, c_buttons]
@@ -47,7 +48,7 @@ class WorkerAdmin(WithButtons):
     @admin.display(description="process")
     def c_name(self, worker: Worker) -> SafeString:
         page = reverse("admin:jobs_worker_change", args=[worker.pk])
-        text = '<span class="state plain state-{}">{}</span> <a class="job-link" href="{}">{}</a>'
+        text = '<span class="state state-{}">{}</span> <a class="job-link" href="{}">{}</a>'
         lamp = LAMPS[Worker.State(worker.state)]
         return format_html(text, lamp, worker.get_state_display(), page, worker.name)
 
@@ -79,7 +80,7 @@ class QueueAdmin(WithButtons):
 
     def status(self, queue: Queue) -> SafeString:
         if not queue.is_paused:
-            return format_html('<span class="state plain state-{}">{}</span>', "success", "Running")
+            return format_html('<span class="state state-{}">{}</span>', "success", "Running")
         said = ": ".join(filter(None, [queue.paused_by, queue.pause_reason]))
         return format_html('<span class="state state-retry">Paused</span> <span class="hint">{}</span>', f"by {said}")
 

@@ -78,6 +78,8 @@ def submit_tasks(request: HttpRequest, atomic: Atomic) -> Any:
     if media_type == NDJSON:
         return StreamingHttpResponse(_streamed(first, parts), status=207, content_type=NDJSON)
     answer = _answer([*first, *(item for part in parts for item in part)])
+    if not answer["accepted"]:
+        raise _none_accepted(answer["items"])
     return Status(207 if answer["refused"] else 202, answer)
 
 
@@ -102,8 +104,7 @@ def _all_or_nothing(request: HttpRequest, incoming: Iterator[tuple[int, Any]]) -
         raise _nothing()
     problems = [(index, each) for index, each in checked if isinstance(each, Problem)]
     if problems:
-        errors = [error for index, problem in problems for error in _placed(index, problem)][:MOST_ERRORS]
-        raise Problem("invalid", f"{len(problems):,} jobs are not valid; nothing was submitted.", errors=errors)
+        raise _none_accepted([_refused(index, problem) for index, problem in problems])
     return _written(checked, atomic=True)
 
 
@@ -140,10 +141,15 @@ def _refused(index: int, problem: Problem) -> dict[str, Any]:
     return {"index": index, "error": problem.document()}
 
 
-def _placed(index: int, problem: Problem) -> list[dict[str, str]]:
-    """An entry's errors as places in the whole body."""
-    found = problem.errors or [{"pointer": "", "detail": problem.detail}]
-    return [{"pointer": f"/{index}{error.get('pointer', '')}", "detail": error["detail"]} for error in found]
+def _none_accepted(refused: list[dict[str, Any]]) -> Problem:
+    """Their errors as places in the whole body."""
+    errors = [
+        {"pointer": f"/{item['index']}{error.get('pointer', '')}", "detail": error["detail"]}
+        for item in refused
+        for error in item["error"].get("errors") or [{"detail": item["error"]["detail"]}]
+    ]
+    detail = f"{len(refused):,} of the jobs are refused; nothing was submitted."
+    return Problem("invalid", detail, errors=errors[:MOST_ERRORS])
 
 
 def _answer(items: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Lists: jobs by what they are and say, and the tasks there are."""
 
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,6 +8,7 @@ from django.http import HttpRequest
 from ninja import Field, Query, Router, Schema
 
 from api.bodies import unstorable
+from api.moments import Moment
 from api.paging import Cursor, Limit, decoded
 from api.problems import invalid_parameter
 from api.tokens import allowed, sees_payloads
@@ -26,7 +26,7 @@ ABOUT_PAYLOAD = (
     f"{LOOKED_AT:,} jobs per page, and so are filters without a tag: then `complete` is false, and `next` goes on."
 )
 Text = Annotated[str | None, Query(None, max_length=300)]
-Moment = Annotated[datetime | None, Query(None)]
+Time = Annotated[Moment | None, Query(None)]
 
 
 class JobPage(Schema):
@@ -53,8 +53,8 @@ def list_tasks(
     queue: Text,
     tag: Text,
     fingerprint: Text,
-    since: Moment,
-    until: Moment,
+    since: Time,
+    until: Time,
 ) -> Any:
     wanted = Wanted(
         status=status,

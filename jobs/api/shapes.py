@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from ninja import Schema
@@ -11,6 +12,7 @@ from pydantic import Field
 
 from api.bodies import Body
 from api.masking import masked
+from jobs import registry
 from jobs.models import Event, Worker
 from jobs.policies import policy
 
@@ -19,11 +21,22 @@ Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Tag = Annotated[str, Field(min_length=1, max_length=100)]
 
 
+def _name_tasks(schema: dict[str, Any]) -> None:
+    schema["enum"] = sorted(registry.tasks())
+
+
+def _name_priorities(schema: dict[str, Any]) -> None:
+    schema["enum"] = list(settings.PRIORITIES)
+
+
+Priority = Annotated[str, Field(json_schema_extra=_name_priorities)]
+
+
 class Submission(Body):
     """A job as a client asks for it."""
 
-    task_type: str = Field(description="One of GET /api/task-types.", examples=["send_email"])
-    priority: str | None = Field(None, description="high, default or low; absent: the task's own queue.")
+    task_type: str = Field(description="What GET /api/task-types names.", json_schema_extra=_name_tasks)
+    priority: Priority | None = Field(None, description="Absent: the task's own queue.")
     payload: dict[str, Any] = Field({}, description="The task's arguments by name.")
     idempotency_key: str | None = Field(None, max_length=255, description="The header of that name does the same.")
     run_at: Moment | None = Field(None, description="Not before this time.")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from tests.chaos import oracle
+from tests.chaos import inside, oracle
 from tests.fleet import Fleet
 
 HERE = Path(__file__).parent
@@ -19,6 +19,8 @@ def crew(fleet: Fleet, tmp_path_factory: Any) -> Iterator[Fleet]:
     policies, before = tmp_path_factory.mktemp("policies") / "policies.toml", settings.POLICIES_FILE
     policies.write_text(before.read_text() + (HERE / "policies.toml").read_text())
     settings.POLICIES_FILE = policies
+    # The import makes the tasks known here, where jobs are submitted; workers load the same module.
+    assert inside.sleep.is_job
     fleet.environment |= {"POLICIES_FILE": str(policies), "TRAPS": "deaths"}
     oracle.begin()
     fleet.dispatcher()

@@ -25,7 +25,7 @@ from tests.waiting import eventually
 AFTER_CLAIM, BEFORE_SETTLING, AFTER_SETTLING, WHEN_NEXT_RUNS = "claimed", "run", "settled", "next runs"
 BEFORE_COMMIT, AFTER_COMMIT = "before commit", "after commit"
 EXIT = 7
-BEGAN, STALLS_AFTER = time.monotonic(), 4.0
+STALLS_AFTER, WATCHED_SECONDS = 2, 4.0
 EFFECT = "INSERT INTO chaos_effect VALUES (%s, 1) ON CONFLICT (key) DO UPDATE SET times = chaos_effect.times + 1"
 MEGABYTE = 1 << 20
 
@@ -204,8 +204,8 @@ def known_to_new_workers_only() -> str:
     return "known"
 
 
-def _claim_and_die(ids: Any, *, until: float) -> list[Held]:
-    held = _claim(ids, until=until)
+def _claim_and_die(job_id: Any, *, until: float) -> list[Held]:
+    held = _claim(job_id, until=until)
     for job in held:
         _cut_commit[:] = [job.payload["place"]] if job.task == keep.name and _place(job) else []
         _die_at(AFTER_CLAIM, job)
@@ -246,19 +246,24 @@ def _commit_and_be_cut_off(self: Any) -> None:
             self.connection.execute("SELECT 1")
 
 
-def _brpop_until_stalled(self: Any, *args: Any, **kwargs: Any) -> Any:
-    """From some moment on this process asks Redis for nothing any more, as if its consumer were lost."""
-    if time.monotonic() - BEGAN < STALLS_AFTER:
-        return _brpop(self, *args, **kwargs)
-    return None
+def _ask_until_stalled(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """After so many tickets this process asks Redis for nothing any more, as if its consumer were lost."""
+    return None if len(_taken) >= STALLS_AFTER else _ask(self, *args, **kwargs)
+
+
+def _take_and_count(self: Any, **options: Any) -> Any:
+    _taken.append(_take(self, **options))
+    return _taken[-1]
 
 
 _cut_commit: list[str] = []
-_claim, _settle, _commit, _brpop = execution.claim, execution.settle, DatabaseWrapper._commit, Channel._brpop_start
+_taken: list[Any] = []
+_claim, _settle, _commit = execution.claim, execution.settle, DatabaseWrapper._commit
+_ask, _take = Channel._brpop_start, Channel._brpop_read
 match os.environ.get("TRAPS"):
     case "deaths":
         execution.claim, execution.settle = _claim_and_die, _settle_and_die  # type: ignore[assignment]
         DatabaseWrapper._commit = _commit_and_be_cut_off
     case "stall":
-        stalls.CONNECTED_SECONDS = stalls.SILENT_SECONDS = STALLS_AFTER
-        Channel._brpop_start = _brpop_until_stalled
+        stalls.CONNECTED_SECONDS = stalls.SILENT_SECONDS = WATCHED_SECONDS
+        Channel._brpop_start, Channel._brpop_read = _ask_until_stalled, _take_and_count

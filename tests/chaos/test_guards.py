@@ -26,7 +26,7 @@ OUTCOMES = [Succeeded("late"), Failed(ERROR), Abandoned(ERROR)]
 
 
 def held() -> Held:
-    [job] = claim([make_job().pk], until=0)
+    [job] = claim(make_job().pk, until=0)
     return job
 
 
@@ -78,7 +78,7 @@ def test_a_stall_of_the_dispatcher_itself_starts_its_view_again(settings: Any) -
 
 def test_a_claimed_job_cannot_be_claimed_again() -> None:
     job = held()
-    assert claim([job.id], until=0) == []
+    assert claim(job.id, until=0) == []
 
 
 def test_a_ticket_that_waits_in_its_queue_is_never_issued_again(settings: Any) -> None:

@@ -52,7 +52,6 @@ def test_many_short_crashes_cost_no_job_a_second_attempt(site: Site) -> None:
     assert summary(finished(jobs, within=60)) == ONCE
 
 
-@pytest.mark.xfail(strict=True, reason="progress() and cancelled() let an outage of the database fail the body")
 def test_a_body_that_shows_progress_through_an_outage_is_not_failed_by_it(site: Site) -> None:
     """Scenario 15, for a body that talks to the database while it runs."""
     jobs = [submit("slow", {"seconds": 5}) for _ in range(2)]

@@ -51,7 +51,7 @@ def ticket_arrives(job: Job, raises: str) -> None:
 def dies(job: Job, where: str) -> None:
     """The process is gone before or after the body, and somebody finds out."""
     fate["raises"] = ""
-    for held in claim([job.pk], until=0):
+    for held in claim(job.pk, until=0):
         if where == "after the body":
             run(charge, held)
         outcome = Died if where != "at a stop" else Released
@@ -61,7 +61,7 @@ def dies(job: Job, where: str) -> None:
 def comes_back_late(job: Job) -> None:
     """The process was thought dead, the job ran again, and then the first one ends too."""
     fate["raises"] = ""
-    for held in claim([job.pk], until=0):
+    for held in claim(job.pk, until=0):
         settle(held, Died(plain("SILENT", "thought dead")))
         make_due(job)
         execute(charge, job.pk)

@@ -34,7 +34,7 @@ ERROR = plain("BOOM", "It broke.")
 
 
 def held(**fields: Any) -> Held:
-    [job] = claim([make_job(**fields).pk], until=0)
+    [job] = claim(make_job(**fields).pk, until=0)
     return job
 
 
@@ -150,7 +150,7 @@ def test_a_late_worker_cannot_settle_a_job_that_was_claimed_again(late: Outcome)
     job = held()
     settle(job, Died(ERROR))
     Job.objects.filter(pk=job.id).retry_now()
-    [again] = claim([job.id], until=0)
+    [again] = claim(job.id, until=0)
     assert settle(job, late).state is None
     found = row(job)
     assert (found.state, found.attempt, found.result) == ("STARTED", 2, None)

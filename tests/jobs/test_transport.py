@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 
 from local.postgres import Postgres
 from local.valkey import Valkey
 from tests.chaos.malformed import DROPPED, LOOPING, RESTORED
 from tests.fleet import ROOT
-from tests.jobs.stock import app
 from tests.waiting import eventually
 
 OURS = "jobs.transport:Transport"
@@ -84,8 +84,10 @@ def worker(valkey: Valkey, tmp_path: Path) -> Iterator[Start]:
 
 
 def send(worker: StockWorker, task: str, *args: Any) -> None:
-    with app.connection_for_write(worker.url) as connection:
-        app.send_task(task, args=args, connection=connection)
+    """As any client would; importing the workers' application here would give this process its tasks."""
+    client = Celery("client", broker=worker.url, set_as_current=False)
+    with client.connection_for_write() as connection:
+        client.send_task(task, args=args, connection=connection, queue="default")
 
 
 def test_kombu_still_lets_nine_malformed_elements_end_a_worker_and_one_make_it_reconnect_for_ever(

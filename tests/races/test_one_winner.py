@@ -38,7 +38,7 @@ def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
 
 def claim_with_own_token(job: Job) -> list[Any]:
     process = this_process()
-    names = {"ids": [job.pk], "token": uuid4(), "worker": me.worker, "pid": process.pid, "ticks": process.ticks}
+    names = {"id": job.pk, "token": uuid4(), "worker": me.worker, "pid": process.pid, "ticks": process.ticks}
     return connections.own().rows(querysets.CLAIM, names)
 
 

@@ -54,7 +54,7 @@ def flushall(stage: Stage, _minutes: float) -> Iterator[Check]:
     yield Check("jobs finished at their first attempt", system.ask(FIRST_STARTS), QUEUED)
     yield Check("tickets issued again", system.ask(AGAIN), QUEUED)
     yield Check("tickets issued in all", system.ask(TICKETS), 2 * QUEUED)
-    yield Check("seconds from FLUSHALL to the first start", round(first, 1), 15, at_most=True)
+    yield Check("seconds from FLUSHALL to the first start", round(first, 1), 12, at_most=True)
 
 
 def deep_queue(stage: Stage, minutes: float) -> Iterator[Check]:

@@ -90,7 +90,7 @@ def test_a_root_that_shrinks_between_submit_and_run_is_obeyed(attempt, sandbox, 
     job = submit("data_pipeline", {"source": "memory://a/in.csv", "destination": "memory://a/out.csv"})
     settings.PIPELINE_ROOTS = [sandbox.as_uri()]
     job = attempt(job)
-    assert (job.state, job.error_code) == ("FAILURE", "INVALID_PAYLOAD")
+    assert (job.state, job.error_code) == ("FAILURE", "Abandon")
 
 
 @given(st.text(alphabet="./%2eEfF\\a:?#@~", max_size=30))
