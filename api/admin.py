@@ -66,6 +66,10 @@ class ApiTokenAdmin(ActingAdmin):
     list_display = ("name", "prefix", "owner", "scopes_in_words", "made", "used", "expires", "status")
     list_select_related = ("owner",)
     search_fields = ("name", "prefix")
+    list_title = "API tokens"
+    lede = "What programs show instead of a password. Each is shown once, when it is made."
+    empty_title = "No tokens yet"
+    empty_text = "Add one for each program that is to use the API, so that each can be revoked alone."
     verbs = (REVOKE,)
     readable = ("name", "prefix", "owner", "scopes_in_words", "created_at", "last_used_at", "expires_at", "revoked_at")
 

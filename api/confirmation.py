@@ -13,7 +13,7 @@ from django.core.exceptions import PermissionDenied, SuspiciousOperation, Valida
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, URLResolver, path, reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from api.readfirst import ReadFirstAdmin
@@ -65,9 +65,9 @@ class ActingAdmin(ReadFirstAdmin):
 
     verbs: tuple[Verb, ...] = ()
 
-    def get_urls(self) -> list[URLPattern | URLResolver]:
+    def get_urls(self) -> list[URLPattern]:
         act = self.admin_site.admin_view(self.act_on_one)
-        own: list[URLPattern | URLResolver] = [
+        own: list[URLPattern] = [
             path("<path:object_id>/act/<slug:name>/", act, name=self._name("act")),
         ]
         return own + super().get_urls()
@@ -96,7 +96,8 @@ class ActingAdmin(ReadFirstAdmin):
         if request.method == "POST" and form.is_valid():
             self._act(verb, request, [row], form.cleaned_data["reason"])
             return HttpResponseRedirect(back)
-        page = self._page(verb, request, [row], form) | {"back": back, "one": row}
+        titles = {"title": f"{verb.label} {row}?", "button": verb.label}
+        page = self._page(verb, request, [row], form) | titles | {"back": back, "one": row}
         return TemplateResponse(request, "admin/confirm_action.html", page)
 
     def row_to_act_on(self, request: HttpRequest, object_id: str) -> Any:

@@ -11,20 +11,22 @@ from monitoring.house import House
 
 @dataclass(frozen=True)
 class Place:
-    """`counts` names the number of the house that stands beside it."""
+    """`counts` names the number of the house that stands beside it; `area` is where else one is still there."""
 
     label: str
     view: str
     permission: str
     counts: str = ""
     is_loud: bool = False
+    area: str = ""
 
 
 PLACES: dict[str, tuple[Place, ...]] = {
     "Operate": (
         Place("Overview", "admin:index", ""),
         Place("Jobs", "admin:jobs_job_changelist", "jobs.view_job"),
-        Place("Dead letters", "admin:deadletters_groups", "deadletters.view_deadletter", "groups", is_loud=True),
+        Place("Dead letters", "admin:deadletters_groups", "deadletters.view_deadletter", "groups", is_loud=True,
+              area="/deadletters/deadletter/"),
         Place("Replays", "admin:deadletters_replayoperation_changelist", "deadletters.view_replayoperation"),
         Place("Queues", "admin:jobs_queue_changelist", "jobs.view_queue"),
         Place("Workers", "admin:jobs_worker_changelist", "jobs.view_worker", "workers"),
@@ -43,7 +45,7 @@ PLACES: dict[str, tuple[Place, ...]] = {
         ),
     ),
     "Know": (
-        Place("Reports", "admin:monitoring_report_changelist", "monitoring.view_report"),
+        Place("Reports", "admin:monitoring_report_changelist", "monitoring.view_report", area="/reports/"),
         Place("Policies", "admin:jobs_policies", "jobs.view_job"),
         Place("Audit trail", "admin:jobs_event_changelist", "jobs.view_event"),
     ),
@@ -62,7 +64,7 @@ def navigation(request: HttpRequest, house: House) -> list[dict[str, Any]]:
         for title, places in PLACES.items()
     ]
     entries: list[Any] = [entry for section in sections for entry in section["entries"]]
-    here = [entry for entry in entries if request.path.startswith(entry["address"])]
+    here = [entry for entry in entries if _is_here(entry, request.path)]
     if here:
         max(here, key=lambda entry: len(entry["address"]))["is_current"] = True
     return [section for section in sections if section["entries"]]
@@ -74,4 +76,12 @@ def _may(request: HttpRequest, place: Place) -> bool:
 
 def _entry(place: Place, request: HttpRequest, house: House) -> dict[str, Any]:
     count = getattr(house, place.counts) if place.counts else None
-    return {"label": place.label, "address": reverse(place.view), "count": count, "is_loud": place.is_loud and count}
+    address = reverse(place.view)
+    loud = place.is_loud and count
+    return {"label": place.label, "address": address, "area": place.area, "count": count, "is_loud": loud}
+
+
+def _is_here(entry: dict[str, Any], path: str) -> bool:
+    if entry["address"] == reverse("admin:index"):
+        return path == entry["address"]
+    return path.startswith(entry["address"]) or bool(entry["area"] and entry["area"] in path)

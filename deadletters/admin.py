@@ -7,7 +7,7 @@ from django.contrib.admin.models import DELETION
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import URLPattern, URLResolver, path, reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -99,9 +99,9 @@ class DeadLetterAdmin(ActingAdmin):
     empty_title = "No dead letters"
     empty_text = "Every job has succeeded, is waiting, or will be retried."
 
-    def get_urls(self) -> list[URLPattern | URLResolver]:
+    def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
-        own: list[URLPattern | URLResolver] = [
+        own: list[URLPattern] = [
             path("groups/", view(triage.groups_page), name="deadletters_groups"),
             path("groups/<str:fingerprint>/", view(triage.group_page), name="deadletters_group"),
             path("groups/<str:fingerprint>/drop/", view(triage.drop_page), name="deadletters_drop_group"),
@@ -152,7 +152,7 @@ class ReplayOperationAdmin(ReadFirstAdmin):
     empty_title = "No group has been replayed yet"
     empty_text = "Open a group of dead letters, put its cause right, then replay it."
 
-    def get_urls(self) -> list[URLPattern | URLResolver]:
+    def get_urls(self) -> list[URLPattern]:
         act = self.admin_site.admin_view(triage.operation_act)
         return [path("<int:operation_id>/act/<slug:name>/", act, name="deadletters_operation_act"), *super().get_urls()]
 

@@ -49,7 +49,7 @@ def letter_page(request: HttpRequest, letter: DeadLetter, buttons: list[Any]) ->
     form = EditForm(request.POST or None, initial={"payload": _text(shown)}) if may_edit else None
     difference: list[str] | None = None
     if request.method == "POST":
-        if form is None:
+        if form is None or not {"preview", "replay"} & set(request.POST):
             raise PermissionDenied
         if form.is_valid() and (payload := _checked(letter, form)) is not None:
             if "preview" not in request.POST:
@@ -74,7 +74,9 @@ def changes(before: Any, after: Any) -> list[str]:
     """Line by line, what is gone and what is new; nothing where one side is missing."""
     if before is None or after is None:
         return []
-    lines = difflib.unified_diff(_text(before).splitlines(), _text(after).splitlines(), lineterm="", n=2)
+    # PostgreSQL keeps no order of names, so an order is no difference.
+    old, new = (_text(value, sort_keys=True).splitlines() for value in (before, after))
+    lines = difflib.unified_diff(old, new, lineterm="", n=2)
     return [line for line in lines if not line.startswith(("---", "+++", "@@"))]
 
 
@@ -122,5 +124,5 @@ def _kind(about: dict[str, Any]) -> str:
     )
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+def _text(value: Any, *, sort_keys: bool = False) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=sort_keys)

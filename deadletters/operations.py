@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Now
@@ -159,7 +160,10 @@ def patched(payload: Any, patch: Any) -> Any:
 
 
 def _choose(operation: ReplayOperation, letters: Any) -> int:
-    query, given = letters.open().order_by().values("pk").query.sql_with_params()
+    try:
+        query, given = letters.open().order_by().values("pk").query.sql_with_params()
+    except EmptyResultSet:
+        return 0
     with connection.cursor() as cursor:
         cursor.execute(_CHOOSE.format(letters=query), [operation.pk, *given])
         return cursor.rowcount

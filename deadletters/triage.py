@@ -16,6 +16,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
 from api.confirmation import REASON_LENGTH, ReasonForm
+from api.jsonfield import JsonField
 from api.readable import readable_traceback
 from deadletters import operations
 from deadletters.drop import drop_together
@@ -45,7 +46,7 @@ class ReplayForm(forms.Form):
         min_value=0.01, max_value=1000, initial=10, label="Pace, jobs per second",
         widget=forms.NumberInput(attrs={"step": "any"}),
     )  # fmt: skip
-    patch = forms.JSONField(
+    patch = JsonField(
         required=False,
         label="Change every payload",
         widget=forms.Textarea(attrs={"rows": 3, "class": "mono", "placeholder": '{"currency": "EUR"}'}),
@@ -77,7 +78,7 @@ def group_page(request: HttpRequest, fingerprint: str) -> HttpResponse:
     """One group: what it is, its letters, and its replay."""
     _require(request, SEES)
     found, past = group(fingerprint), operations_of(fingerprint)
-    if found is None and not past:
+    if found is None and not ReplayItem.objects.filter(operation__in=past).exists():
         messages.info(request, "No letter of this group is open any more.")
         return HttpResponseRedirect(reverse("admin:deadletters_groups"))
     going = next((operation for operation in past if operation.state in GOING), None)
@@ -149,7 +150,7 @@ def _about(
     request: HttpRequest, fingerprint: str, found: Any, past: list[ReplayOperation], going: Any
 ) -> dict[str, Any]:
     shown = going or (past[0] if past else None)
-    letter = found.sample if found else ReplayItem.objects.filter(operation=past[0]).order_by("-pk")[0].letter
+    letter = found.sample if found else ReplayItem.objects.filter(operation__in=past).order_by("-pk")[0].letter
     letters = DeadLetter.objects.open().matching(fingerprint=fingerprint)
     stuck = letters.exclude(job__state=State.FAILURE).count() if found else 0
     return {
@@ -209,7 +210,7 @@ def _menu(name: str, values: Any, request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def _query(rest: dict[str, str], name: str, value: str) -> str:
+def _query(rest: dict[str, Any], name: str, value: str) -> str:
     return urlencode(rest | ({name: value} if value else {}))
 
 

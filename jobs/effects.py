@@ -20,7 +20,9 @@ _PROGRESS = """
 UPDATE jobs_job SET progress = %(progress)s::jsonb
  WHERE id = %(id)s AND state = 'STARTED' AND attempt = %(attempt)s AND claim_token = %(token)s
 """
-_CANCEL_ASKED = "SELECT 1 FROM jobs_job WHERE id = %(id)s AND (cancel_requested_at IS NOT NULL OR attempt <> %(attempt)s)"
+_CANCEL_ASKED = """
+SELECT 1 FROM jobs_job WHERE id = %(id)s AND (cancel_requested_at IS NOT NULL OR attempt <> %(attempt)s)
+"""
 _RECORDED = "SELECT outcome FROM jobs_effect WHERE job_id = %(id)s AND name = %(name)s"
 _RECORD = """
 INSERT INTO jobs_effect (job_id, name, outcome, at) VALUES (%(id)s, %(name)s, %(outcome)s::jsonb, clock_timestamp())

@@ -1,4 +1,5 @@
-"""Celery's remote control, where it would touch jobs: Flower's revoke and terminate buttons cancel the job.
+"""Celery's remote control, where it would touch jobs: Flower's revoke and terminate buttons cancel the job,
+and its grow and shrink buttons change the row of the worker too.
 
 Job ids never enter Celery's set of revoked ids, which would discard a replay under the same id for three
 hours. Revoking by stamped headers stays Celery's own: tickets carry no stamps.
@@ -19,6 +20,7 @@ from jobs.parent import parent
 logger = logging.getLogger("jobs")
 ACTOR = "celery remote control"
 _revoke, _terminate = control.revoke, control.terminate  # type: ignore[attr-defined]
+_grow, _shrink = control.pool_grow, control.pool_shrink  # type: ignore[attr-defined]
 
 
 @control.control_command(
@@ -36,6 +38,25 @@ def revoke(state: Any, task_id: Any, terminate: bool = False, signal: str | None
 def terminate(state: Any, signal: str, task_id: Any, **_: Any) -> Any:
     """Cancel jobs; hand other ids to Celery's own terminate."""
     return _cancel_or(task_id, lambda rest: _terminate(state, signal, rest))
+
+
+@control.control_command(args=[("n", int)], signature="[N=1]", name="pool_grow")
+def pool_grow(state: Any, n: int = 1, **_: Any) -> Any:
+    """Celery's own, and the worker's row says its new size."""
+    return _noting_size(state, _grow(state, n))
+
+
+@control.control_command(args=[("n", int)], signature="[N=1]", name="pool_shrink")
+def pool_shrink(state: Any, n: int = 1, **_: Any) -> Any:
+    """Celery's own, and the worker's row says its new size."""
+    return _noting_size(state, _shrink(state, n))
+
+
+def _noting_size(state: Any, answer: Any) -> Any:
+    if parent.heartbeat is not None:
+        parent.heartbeat.concurrency = state.consumer.pool.num_processes
+        parent.heartbeat.wake()
+    return answer
 
 
 def _cancel_or(task_id: Any, stock: Callable[[list[str]], Any]) -> dict[str, str]:

@@ -58,14 +58,10 @@ def _check(value: Any, field: str, depth: int) -> None:
     match value:
         case None | bool():
             pass
-        case int():
-            if abs(value) >= LARGEST_NUMBER:
-                raise InvalidJob(field, "is a number of more digits than Python will write")
         case str():
             _check_characters(value, field)
-        case float():
-            if not math.isfinite(value):
-                raise InvalidJob(field, f"{value} is not a JSON number")
+        case int() | float():
+            _check_number(value, field)
         case dict():
             for key, item in value.items():
                 if not isinstance(key, str):
@@ -77,6 +73,13 @@ def _check(value: Any, field: str, depth: int) -> None:
                 _check(item, f"{field}/{index}", depth + 1)
         case _:
             raise InvalidJob(field, f"{type(value).__name__} is not a JSON value")
+
+
+def _check_number(value: float, field: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidJob(field, f"{value} is not a JSON number")
+    if abs(value) >= LARGEST_NUMBER:
+        raise InvalidJob(field, "is a number of more digits than Python will write")
 
 
 def _check_characters(text: str, field: str) -> None:

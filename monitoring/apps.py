@@ -8,4 +8,5 @@ class MonitoringConfig(AppConfig):
     verbose_name = "Monitoring"
 
     def ready(self) -> None:
+        import_module("monitoring.refusals")
         import_module("monitoring.tasks")

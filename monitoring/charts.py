@@ -49,7 +49,8 @@ def charts(name: str) -> dict[str, Any]:
 
 def _charts(span: Range) -> dict[str, Any]:
     with connection.cursor() as cursor:
-        cursor.execute(_STATEMENT, {"step": span.step, "length": span.length})
+        given: Any = {"step": span.step, "length": span.length}
+        cursor.execute(_STATEMENT, given)
         rows = {(at, queue): rest for at, queue, *rest in cursor.fetchall()}
         cursor.execute("SELECT extract(epoch FROM now())::bigint")
         [now] = cursor.fetchone()

@@ -81,8 +81,8 @@ def crew() -> Crew:
 def _runs() -> dict[Any, dict[str, Any]]:
     """Jobs that run, by worker; of each worker the one that has run longest."""
     started = Job.objects.unfinished().filter(state=State.STARTED).order_by()
-    counts = started.values("worker_id").annotate(busy=Count("pk"), since=Min("started_at"))
-    runs = {row["worker_id"]: row for row in counts}
+    counts: Any = started.values("worker_id").annotate(busy=Count("pk"), since=Min("started_at"))
+    runs: dict[Any, dict[str, Any]] = {row["worker_id"]: row for row in counts}
     age = ExpressionWrapper(Now() - F("started_at"), output_field=DurationField())
     longest = started.annotate(age=age).order_by("worker_id", "started_at").distinct("worker_id")
     for worker, task, lasts in longest.values_list("worker_id", "task", "age"):

@@ -27,7 +27,7 @@ TICK_SECONDS = 2.0
 SEND_SECONDS = 10
 # A session or token that ended meanwhile is noticed this many ticks later.
 RECHECK_TICKS = 15
-REVOKED, TOO_SLOW = 4401, 4408
+REVOKED, TOO_SLOW, BROKEN = 4401, 4408, 1011
 Caller = tuple[str, int]
 
 
@@ -56,16 +56,24 @@ class _Hub:
         return self.tick, self.text
 
     async def _run(self) -> None:
-        due = asyncio.get_running_loop().time()
-        while self.clients:
-            self.text = await _described()
-            self.tick += 1
-            self._next.set()
-            self._next = asyncio.Event()
-            if self.tick % RECHECK_TICKS == 0:
-                await self._recheck()
-            due = max(due + TICK_SECONDS, asyncio.get_running_loop().time())
-            await asyncio.sleep(due - asyncio.get_running_loop().time())
+        try:
+            while self.clients:
+                await self._tick()
+        finally:
+            # Nobody left, or a bug: then they had better connect again than wait for ever.
+            for client in list(self.clients):
+                self.leave(client)
+                await client.close(BROKEN)
+
+    async def _tick(self) -> None:
+        began = asyncio.get_running_loop().time()
+        self.text = await _described()
+        self.tick += 1
+        self._next.set()
+        self._next = asyncio.Event()
+        if self.tick % RECHECK_TICKS == 0:
+            await self._recheck()
+        await asyncio.sleep(max(0.0, began + TICK_SECONDS - asyncio.get_running_loop().time()))
 
     async def _recheck(self) -> None:
         try:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 
+from django.contrib import admin
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseForbidden
 from django.shortcuts import get_object_or_404, render
@@ -29,7 +30,8 @@ def for_readers(view: View) -> View:
 @for_readers
 def page(request: HttpRequest, report_id: int) -> HttpResponse:
     report = get_object_or_404(Report.objects.defer("csv", "pdf"), pk=report_id)
-    return render(request, "monitoring/report.html", {"report": report, "title": report.data["title"]})
+    context = admin.site.each_context(request) | {"report": report, "title": report.data["title"]}
+    return render(request, "monitoring/report.html", context)
 
 
 @for_readers

@@ -12,7 +12,7 @@ from monitoring.conditions import findings
 from monitoring.history import History, Samples, samples
 from monitoring.metrics import JobCollector
 
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 10.0
 WEB_SECONDS = 5.0
 NOBODY_ANSWERS: Samples = {"switchyard_database_up": {(): 0.0}, "switchyard_redis_up": {(): 1.0}}
 

@@ -1,6 +1,5 @@
 """Dead letters over HTTP: look, replay one, drop one."""
 
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,6 +8,7 @@ from ninja import Query, Router
 from pydantic import Field
 
 from api.bodies import Body
+from api.moments import Moment
 from api.paging import Cursor, Limit, page
 from api.problems import Problem
 from api.tokens import actor, allowed, may, sees_payloads
@@ -24,7 +24,7 @@ router = Router(tags=["dead letters"], auth=allowed("read", "deadletters.view_de
 Reason = Annotated[str, Field(min_length=1, max_length=2000, description="Kept with the letter.")]
 LetterId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Text = Annotated[str | None, Query(None, max_length=100, pattern=r"^[^\x00]*$")]
-Moment = Annotated[datetime | None, Query(None)]
+Time = Annotated[Moment | None, Query(None)]
 Cause = Annotated[DeadLetter.Cause | None, Query(None)]
 OPEN, RESOLVED, ALL = "open", "resolved", "all"
 
@@ -50,8 +50,8 @@ def list_dead_letters(
     cause: Cause,
     fingerprint: Text,
     task_id: Annotated[UUID | None, Query(None)],
-    since: Moment,
-    until: Moment,
+    since: Time,
+    until: Time,
 ) -> Any:
     """Dead letters, newest first; the open ones unless told otherwise."""
     letters = DeadLetter.objects.matching(
@@ -65,7 +65,7 @@ def list_dead_letters(
 
 @router.get("/dead-letters/groups", response={200: list[shapes.LetterGroup]})
 def list_dead_letter_groups(
-    request: HttpRequest, *, limit: Limit, task_type: Text, queue: Text, cause: Cause, since: Moment, until: Moment
+    request: HttpRequest, *, limit: Limit, task_type: Text, queue: Text, cause: Cause, since: Time, until: Time
 ) -> Any:
     """Open letters by what went wrong, the biggest groups first."""
     letters = DeadLetter.objects.matching(task=task_type, queue=queue, cause=cause, since=since, until=until)

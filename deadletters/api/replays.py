@@ -1,15 +1,14 @@
 """Replays of many letters over HTTP: start, watch, pause, resume, abort."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.dateparse import parse_datetime
 from ninja import Query, Router, Status
 from pydantic import Field
 
 from api.bodies import Body
+from api.moments import Moment
 from api.paging import Cursor, Limit, page, page_by_id
 from api.problems import Problem, invalid
 from api.tokens import actor, allowed, may
@@ -23,7 +22,6 @@ READ = allowed("read", "deadletters.view_replayoperation")
 ACT = allowed("operate", "deadletters.replay_deadletter")
 SAMPLE = 20
 MOST_IDS = 10_000
-Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Text = Annotated[str, Field(max_length=100)]
 
 
@@ -36,7 +34,7 @@ class Filter(Body):
     fingerprint: Text | None = None
     since: Moment | None = None
     until: Moment | None = None
-    letters: list[LetterId] | None = Field(None, max_length=MOST_IDS)
+    letters: list[LetterId] | None = Field(None, min_length=1, max_length=MOST_IDS)
 
     def chosen(self) -> Any:
         if self.cause is not None and self.cause not in DeadLetter.Cause.values:
@@ -46,8 +44,8 @@ class Filter(Body):
             queue=self.queue,
             cause=self.cause,
             fingerprint=self.fingerprint,
-            since=_time(self.since, "/filter/since"),
-            until=_time(self.until, "/filter/until"),
+            since=self.since,
+            until=self.until,
         )
         return found if self.letters is None else found.filter(pk__in=self.letters)
 
@@ -70,7 +68,7 @@ def start_replay(request: HttpRequest, response: HttpResponse, order: NewReplay)
         return Status(200, shapes.preview(letters, order.patch, SAMPLE))
     operation = operations.start(
         letters,
-        filter=order.filter.model_dump(exclude_none=True),
+        filter=order.filter.model_dump(mode="json", exclude_none=True),
         actor=actor(request),
         reason=order.reason,
         pace=order.pace,
@@ -130,15 +128,3 @@ def _operation(replay_id: int) -> ReplayOperation:
     if operation is None:
         raise Problem("not-found", "There is no replay with this id.")
     return operation
-
-
-def _time(text: str | None, pointer: str) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = parse_datetime(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise invalid(pointer, f"{text!r} is not a time with a zone, like 2026-11-20T03:00:00Z")
-    return moment

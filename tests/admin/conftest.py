@@ -8,6 +8,9 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
+# The first backend only refuses; a session belongs to the one that knows people.
+BY_PASSWORD = "django.contrib.auth.backends.ModelBackend"
+
 
 @pytest.fixture(autouse=True)
 def _committed_rows(at_work: None) -> None:
@@ -23,7 +26,7 @@ def _static_files(settings: Any, tmp_path: Path) -> None:
 @pytest.fixture
 def boss() -> Client:
     client = Client()
-    client.force_login(User.objects.create_superuser("boss"))
+    client.force_login(User.objects.create_superuser("boss"), backend=BY_PASSWORD)
     return client
 
 
@@ -37,7 +40,7 @@ def person() -> Callable[..., Client]:
             app, codename = name.split(".")
             user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
         client = Client()
-        client.force_login(user)
+        client.force_login(user, backend=BY_PASSWORD)
         return client
 
     return log_in

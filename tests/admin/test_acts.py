@@ -118,7 +118,7 @@ def test_queues_are_paused_with_a_reason_and_resumed(boss: Client) -> None:
     answer(boss, "pause", [queue], "partner maintenance")
     queue.refresh_from_db()
     assert (queue.is_paused, queue.paused_by, queue.pause_reason) == (True, "boss", "partner maintenance")
-    assert "paused by boss: partner maintenance" in text_of(boss.get(list_of(Queue)))
+    assert "Paused by boss: partner maintenance" in text_of(boss.get(list_of(Queue)))
     answer(boss, "resume", [queue], "")
     queue.refresh_from_db()
     assert not queue.is_paused
@@ -140,7 +140,7 @@ def test_an_act_is_neither_seen_nor_done_without_its_permission(
 ) -> None:
     row = make()
     viewer, operator = person(view), person(view, permission)
-    option = f'<option value="{verb}">'
+    option = f'<input type="hidden" name="action" value="{verb}">'
     assert option not in viewer.get(list_of(row)).content.decode()
     assert option in operator.get(list_of(row)).content.decode()
     events = Event.objects.count()

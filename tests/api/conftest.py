@@ -36,7 +36,7 @@ def house(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: Any) 
 @pytest.fixture(scope="package")
 def web(house: Fleet) -> str:
     """The address of a web process."""
-    return house.web(LOG_LEVEL="DEBUG")
+    return house.web()
 
 
 @pytest.fixture(scope="package")

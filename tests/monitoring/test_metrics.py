@@ -10,6 +10,8 @@ from django.utils import timezone
 
 from api.models import ApiToken
 from deadletters.models import DeadLetter
+from jobs import registry
+from jobs.execution import execute
 from jobs.ids import uuid7
 from jobs.models import Event, Job, Worker
 from jobs.pausing import pause
@@ -202,3 +204,10 @@ def test_the_process_that_answers_tells_its_own_memory(scrape: Client) -> None:
 def test_workers_are_bounded_however_many_there_were() -> None:
     Worker.objects.bulk_create(Worker(kind="worker", name=f"w{number}", host="h", pid=1) for number in range(600))
     assert len(read()["switchyard_worker_up"]) == 500
+
+
+def test_a_ticket_of_a_finished_job_is_a_duplicate_and_one_that_is_early_is_not(at_work: Any) -> None:
+    over, early = make_finished("flaky", at=ago(minutes=1)), make_job(delay=600)
+    for job in (over, early, over):
+        assert execute(registry.find(job.task), job.pk) is None
+    assert counted(read(), "tickets_refused_total") == 2

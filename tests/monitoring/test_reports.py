@@ -99,7 +99,7 @@ def test_a_report_is_mailed_once_even_when_its_job_is_tried_again(at_work: Any, 
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
     make_hour()
     job = submit(queue_report, {"period": "hourly"})
-    [held] = claim([job.id], until=time.monotonic() + 10)
+    [held] = claim(job.id, until=time.monotonic() + 10)
     assert isinstance(run_body(queue_report, held), Succeeded)
     settle(held, Died(plain("WORKER_LOST", "It died between the mail and the settlement.")))
     retry_now(job.id, actor="test")

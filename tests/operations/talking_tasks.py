@@ -15,6 +15,7 @@ def talk(self: JobTask, secret: str, failures: int = 0) -> None:
     get_task_logger("talk").info("from celery's task logger")
     logging.getLogger().info("from the root")
     logging.captureWarnings(True)
+    warnings.simplefilter("always")
     warnings.warn("from a warning", stacklevel=1)
     if self.job is not None and self.job.attempt <= failures:
         raise ConnectionError("not yet")

@@ -19,9 +19,12 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from api.models import ApiToken
 from jobs.dispatch import sample
+from local.binaries import BinaryMissing
 from local.metrics import ask, missing, rules
 from local.prometheus import DASHBOARD, RULES, panels, prometheus_command
 from local.readiness import free_port
+from local.roster import roster
+from local.up import parse
 from monitoring import rollups
 from monitoring.conditions import CONDITIONS
 from monitoring.history import samples
@@ -149,6 +152,28 @@ def test_the_dashboard_is_one_grafana_can_tell_apart() -> None:
     assert {panel["datasource"]["uid"] for panel in board["panels"] if "datasource" in panel} == {
         each["uid"] for each in source["datasources"]
     }
+
+
+@pytest.mark.needs_debian("prometheus")
+@absent
+def test_up_runs_a_prometheus_and_a_watch_when_asked(tmp_path: Path) -> None:
+    options = parse(["--metrics", "9471", "--port", "8123"])
+    services = roster(options, {}, state=tmp_path, mailbox=1, gateway=2, flower_login="")
+    commands = {service.name: service.command for service in services}
+    assert commands["watch"][-1] == "watch"
+    assert "--web.listen-address=127.0.0.1:9471" in commands["prometheus"]
+    config = tmp_path / "prometheus" / "prometheus.yml"
+    assert "127.0.0.1:8123" in config.read_text()
+    checked = subprocess.run(
+        [str(PROMTOOL), "check", "config", "--syntax-only", config], capture_output=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_without_a_prometheus_up_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BinaryMissing, match="No prometheus was found on PATH"):
+        prometheus_command(tmp_path, port=1, web_port=2, token_file=tmp_path / "t")
 
 
 def seconds(text: str) -> float:

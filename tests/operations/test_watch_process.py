@@ -47,7 +47,7 @@ def test_a_frozen_database_is_told_and_so_is_its_return(site: Site, told: tuple[
     finally:
         site.postgres.resume()
     assert site.fleet.processes["watch"].poll() is None
-    # Nobody serves a queue here, which only a database that answers can tell.
-    eventually(lambda: any("FIRING NoWorkerOnQueue" in text for text in texts), within=240, what="the next notice")
+    beat = row.heartbeat_at
+    eventually(lambda: Worker.objects.get(pk=row.pk).heartbeat_at > beat, within=30, what="watch to beat again")
     assert site.fleet.kill("watch", 15) == 0
     eventually(lambda: Worker.objects.get(pk=row.pk).state == "DEAD", within=15, what="watch to sign off")

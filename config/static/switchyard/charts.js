@@ -41,7 +41,7 @@
         const three = two.map((number, index) => number + succeeded[index]);
         // The tallest first: each covers the lower part of the one before.
         const series = [{}, bars("chart-success"), bars("chart-retry"), bars("chart-failure")];
-        return [shared("throughput", 148, { series, axes: axes(compact), scales: whole }), [data.at, three, two, failed]];
+        return [shared("throughput", 190, { series, axes: axes(compact), scales: whole }), [data.at, three, two, failed]];
     }
 
     function waits() {
@@ -51,7 +51,7 @@
         const marks = axes((_, numbers) => numbers.map(wait));
         marks[1].splits = () => [0.01, 0.1, 1, 10, 60, 600, 3600];
         marks[1].filter = (_, splits) => splits;
-        return [shared("wait", 122, { series: [{}, ...names.map(line)], axes: marks, scales }), [data.at, ...names.map((name) => data.wait_p95[name])]];
+        return [shared("wait", 160, { series: [{}, ...names.map(line)], axes: marks, scales }), [data.at, ...names.map((name) => data.wait_p95[name])]];
     }
 
     function letters() {

@@ -20,6 +20,10 @@
         setTimeout(() => { button.textContent = "Copy"; }, 1500);
     });
 
+    // The stock widget for date and time labels neither of its two inputs for those who cannot see them.
+    document.querySelectorAll(".vDateField:not([aria-label])").forEach((input) => input.setAttribute("aria-label", "Date"));
+    document.querySelectorAll(".vTimeField:not([aria-label])").forEach((input) => input.setAttribute("aria-label", "Time"));
+
     // What a person is filling in or has opened stays as it is.
     const KEPT = "input, textarea, select, canvas, .keep";
 

@@ -3,6 +3,7 @@
 import getpass
 import json
 from argparse import ArgumentParser
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -35,7 +36,8 @@ class Command(BaseCommand):
         if queue is None:
             raise CommandError(f"Which queue? Say `queues {verb} NAME`.", returncode=2)
         try:
-            {"pause": pause, "resume": resume}[verb](queue, actor=getpass.getuser(), reason=options["reason"])
+            act: Callable[..., None] = pause if verb == "pause" else resume
+            act(queue, actor=getpass.getuser(), reason=options["reason"])
         except (Conflict, InvalidJob) as refused:
             raise CommandError(str(refused)) from None
         self.stdout.write(

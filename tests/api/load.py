@@ -1,0 +1,88 @@
+"""A steady load of mixed submits and statuses, sent on time whatever the answers take.
+
+python -m tests.api.load http://127.0.0.1:8000 TOKEN --rate 200 --seconds 60
+"""
+
+import argparse
+import asyncio
+import json
+import time
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+CONNECTIONS = 32
+SUBMIT = json.dumps({"task_type": "flaky", "payload": {"failures": 0}, "tags": ["load"]})
+
+
+@dataclass
+class Load:
+    """What came of it: seconds from when each request was due until its answer was there, and what failed."""
+
+    seconds: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def percentile(self, percent: float) -> float:
+        return sorted(self.seconds)[int(len(self.seconds) * percent / 100)]
+
+    def __str__(self) -> str:
+        figures = ", ".join(f"p{percent} {self.percentile(percent) * 1000:.0f} ms" for percent in (50, 95, 99))
+        return (
+            f"{len(self.seconds)} requests, {figures}, max {max(self.seconds) * 1000:.0f} ms, errors {len(self.errors)}"
+        )
+
+
+async def load(address: str, token: str, *, rate: float, seconds: float) -> Load:
+    """Half of the requests submit a job, half ask for one that was submitted before."""
+    due: asyncio.Queue[float | None] = asyncio.Queue()
+    result, known = Load(), asyncio.LifoQueue[str]()
+    clients = [asyncio.create_task(_client(address, token, due, known, result)) for _ in range(CONNECTIONS)]
+    start = time.monotonic()
+    for number in range(int(rate * seconds)):
+        moment = start + number / rate
+        await asyncio.sleep(moment - time.monotonic())
+        due.put_nowait(moment)
+    for _ in clients:
+        due.put_nowait(None)
+    await asyncio.gather(*clients)
+    return result
+
+
+async def _client(
+    address: str, token: str, due: asyncio.Queue[float | None], known: asyncio.LifoQueue[str], result: Load
+) -> None:
+    place = urlsplit(address)
+    reader, writer = await asyncio.open_connection(place.hostname, place.port)
+    head = f"Host: {place.netloc}\r\nAuthorization: Bearer {token}\r\n"
+    is_submit = True
+    while (moment := await due.get()) is not None:
+        is_submit = not is_submit or known.empty()
+        path = "submit" if is_submit else known.get_nowait()
+        body = (
+            f"Content-Type: application/json\r\nContent-Length: {len(SUBMIT)}\r\n\r\n{SUBMIT}" if is_submit else "\r\n"
+        )
+        method = "POST" if is_submit else "GET"
+        writer.write(f"{method} /api/tasks/{path} HTTP/1.1\r\n{head}{body}".encode())
+        status, answer = await _answer(reader)
+        result.seconds.append(time.monotonic() - moment)
+        if status != (202 if is_submit else 200):
+            result.errors.append(f"{method} {status} {answer!r}")
+        else:
+            known.put_nowait(json.loads(answer)["task_id"])
+    writer.close()
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    head = await reader.readuntil(b"\r\n\r\n")
+    status, *headers = head.decode("latin1").split("\r\n")
+    length = next(line.split(":")[1] for line in headers if line.lower().startswith("content-length:"))
+    return int(status.split()[1]), await reader.readexactly(int(length))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("address")
+    parser.add_argument("token")
+    parser.add_argument("--rate", type=float, default=200)
+    parser.add_argument("--seconds", type=float, default=60)
+    given = parser.parse_args()
+    print(asyncio.run(load(given.address, given.token, rate=given.rate, seconds=given.seconds)))

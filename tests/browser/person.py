@@ -1,0 +1,86 @@
+"""What a person does at a browser, and what they wait for."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+
+from tests.waiting import eventually
+
+PATIENCE = 30
+
+
+class Person:
+    def __init__(self, driver: webdriver.Chrome, address: str) -> None:
+        self.driver = driver
+        self.address = address
+
+    def show_pass(self, session: str) -> None:
+        """Be logged in already."""
+        self.driver.get(f"{self.address}/static/switchyard/mark.svg")
+        self.driver.delete_all_cookies()
+        self.driver.add_cookie({"name": "sessionid", "value": session})
+
+    def open(self, path: str) -> "Person":
+        self.driver.get(self.address + path)
+        return self
+
+    def find(self, css: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def all(self, css: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, css)
+
+    def click(self, css: str) -> "Person":
+        self.find(css).click()
+        return self
+
+    def press(self, words: str) -> "Person":
+        """Click the button or link that says so."""
+        path = f"//*[self::a or self::button or self::summary][starts-with(normalize-space(.), '{words}')]"
+        next(each for each in self.driver.find_elements(By.XPATH, path) if each.is_displayed()).click()
+        return self
+
+    def write(self, css: str, text: str) -> "Person":
+        field = self.find(css)
+        field.clear()
+        field.send_keys(text)
+        return self
+
+    def sees(self, words: str, *, css: str = "body", within: float = PATIENCE) -> None:
+        """Wait until the page, or a part of it, says so."""
+        try:
+            eventually(lambda: words in self.text(css), within=within, what=f"{words!r} to appear")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it says: {self.text(css)[:1500]}") from None
+
+    def text(self, css: str = "body") -> str:
+        try:
+            return self.find(css).text
+        except (NoSuchElementException, StaleElementReferenceException):
+            return ""
+
+    def waits(self, condition: Callable[[], Any], what: str, *, within: float = PATIENCE) -> Any:
+        return eventually(condition, within=within, what=what)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def tell_browser(self, command: str, **values: Any) -> Any:
+        return self.driver.execute_cdp_cmd(command, values)
+
+    def complaints(self) -> list[str]:
+        """What the console holds against the page since it was last read."""
+        entries = [entry for entry in self.driver.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
+        return [f"{entry['level']}: {entry['message']}" for entry in entries]
+
+    def asked_hosts(self) -> set[str]:
+        """The hosts that requests since the last look went to."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        sent = [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
+        return {urlsplit(url).netloc for url in sent if urlsplit(url).scheme in ("http", "https", "ws", "wss")}

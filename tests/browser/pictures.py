@@ -1,0 +1,112 @@
+"""The pictures of the panel in docs/images: `python3 dev.py test tests/browser/pictures.py` takes them anew."""
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.urls import reverse
+from django.utils import timezone
+
+from deadletters.models import ReplayOperation
+from jobs.models import Job
+from jobs.pausing import pause, resume
+from jobs.submission import submit
+from monitoring.histograms import BUCKETS
+from monitoring.models import Rollup, RollupProgress
+from monitoring.rollups import floor_minute
+from tests.browser.failed import make_failed
+from tests.browser.person import Person
+from tests.fleet import ROOT
+
+IMAGES = ROOT / "docs" / "images"
+GROUPS = "/admin/deadletters/deadletter/groups/"
+# Bucket of the typical wait, jobs per minute, share that fails.
+BUSY = {"high": (7, 38, 0.004), "default": (10, 24, 0.04), "low": (11, 9, 0.01)}
+
+
+def test_the_pictures_are_taken(person: Callable[..., Person]) -> None:
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    chance = random.Random(7)
+    an_hour(chance)
+    work(chance)
+    mira = person()
+    pause("low", actor="mira", reason="partner maintenance")
+    try:
+        take(mira, "overview", "/admin/", lambda: mira.find("[data-charts][data-drawn], [data-charts] .uplot"))
+        take(mira, "jobs", "/admin/jobs/job/")
+        failed = Job.objects.filter(fingerprint="p-timeout")[0]
+        take(mira, "job", reverse("admin:jobs_job_change", args=[retried().pk]))
+        take(mira, "dead-letters", GROUPS)
+        take(mira, "group", f"{GROUPS}{failed.fingerprint}/")
+        mira.write("#id_reason", "partner confirmed the gateway is back").write("#id_pace", "5").click("#replay-now")
+        mira.waits(lambda: ReplayOperation.objects.filter(done__gt=20).exists(), "a part of the replay")
+        take(mira, "replay", f"{GROUPS}{failed.fingerprint}/")
+        take(mira, "schedules", "/admin/django_celery_beat/periodictask/")
+        take(mira, "submit", "/admin/jobs/job/submit/send_email/")
+        mira.tell_browser("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+        take(mira, "overview-dark", "/admin/")
+    finally:
+        resume("low", actor="mira")
+
+
+def an_hour(chance: random.Random) -> None:
+    """Rollups of the last hour, as a busy installation would have them."""
+    now = floor_minute(timezone.now())
+    Rollup.objects.all().delete()
+    RollupProgress.objects.update_or_create(id=1, defaults={"frozen_until": now, "built_until": now})
+    for ago in range(1, 61):
+        for queue, (bucket, number, share) in BUSY.items():
+            done = max(0, round(chance.gauss(number, number * 0.14)))
+            trouble = 6 if queue == "default" and 22 <= ago <= 28 else 1
+            failed = round(done * share * trouble + chance.random() * 0.6)
+            waits = [0] * BUCKETS
+            waits[bucket - 1 + chance.randrange(2)] = done
+            Rollup.objects.create(
+                minute=now - timedelta(minutes=ago), queue=queue, task="send_email", submitted=done, started=done,
+                succeeded=done - failed, failed=failed, retried=failed * 2 + chance.randrange(2), dead_lettered=failed,
+                wait_buckets=waits, run_buckets=waits,
+            )  # fmt: skip
+
+
+def work(chance: random.Random) -> None:
+    make_failed(214, "ReadTimeout: invoices.partner.example did not answer within 10 s", "p-timeout", task="flaky")
+    make_failed(38, "CardDeclined: insufficient funds", "p-declined", task="process_payment", payload=PAYMENT)
+    make_failed(1206, "KeyError: 'vat_rate'", "p-vat", task="process_data", payload={"records": [{"id": 1}]})
+    with connection.cursor() as cursor:
+        earlier = "created_at - random() * random() * interval '14 hours'"
+        spread = f"UPDATE {{}} SET created_at = {earlier} WHERE fingerprint = ANY(%s)"
+        for table in ("deadletters_deadletter", "jobs_job"):
+            cursor.execute(spread.format(table), [["p-timeout", "p-declined", "p-vat"]])
+    for number in range(24):
+        submit("send_email", {"to": f"user{number}@example.com", "subject": "Your receipt", "body": "Thank you."})
+        submit("flaky", {"failures": chance.choice([0, 0, 0, 1])})
+        submit("process_data", {"records": [{"id": number, "value": 3}]}, queue="low")
+    for seconds in (60, 90):
+        submit("slow", {"seconds": seconds})
+
+
+def retried() -> Job:
+    """A job with an attempt behind it, if any has got so far."""
+    return Job.objects.filter(task="flaky").exclude(fingerprint="p-timeout").order_by("-retries", "-attempt")[0]
+
+
+PAYMENT = {"user_id": "usr_7", "amount": "12.50", "currency": "EUR"}
+
+
+def take(mira: Person, name: str, page: str, ready: Callable[[], object] | None = None) -> None:
+    mira.open(page)
+    mira.waits(ready or (lambda: mira.run("return document.fonts.status === 'loaded'")), f"{name} to be ready")
+    if page == "/admin/":
+        mira.waits(lambda: mira.all(".uplot"), "the charts")
+        mira.sees("Live", css="#fresh")
+    Path(IMAGES / f"{name}.png").write_bytes(mira.driver.get_screenshot_as_png())
+
+
+@pytest.fixture(autouse=True)
+def _size(chromium: object) -> None:
+    chromium.execute_cdp_cmd(  # type: ignore[attr-defined]
+        "Emulation.setDeviceMetricsOverride", {"width": 1400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    )
