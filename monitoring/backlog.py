@@ -12,6 +12,8 @@ from monitoring.rollups import MINUTE, floor_minute
 
 MINUTES = 60
 WIDTH, HEIGHT = 240, 46
+# A handful of jobs must not look like a mountain.
+LOWEST_TOP = 10
 
 
 def backlog(now: Mapping[str, int]) -> dict[str, list[int]]:
@@ -27,7 +29,7 @@ def backlog(now: Mapping[str, int]) -> dict[str, list[int]]:
 
 def drawn(numbers: Sequence[int], *, is_area: bool = False) -> str:
     """Points of an SVG line, or of the area under it."""
-    top = max([*numbers, 1])
+    top = max([*numbers, LOWEST_TOP])
     across = WIDTH / max(len(numbers) - 1, 1)
     points = [
         f"{index * across:.1f},{HEIGHT - 2 - number / top * (HEIGHT - 6):.1f}" for index, number in enumerate(numbers)

@@ -17,8 +17,7 @@ from deadletters import drop, replay
 from deadletters.api import shapes
 from deadletters.grouping import groups
 from deadletters.models import DeadLetter
-from jobs.api.shapes import JobStatus, status, with_details
-from jobs.models import Job
+from jobs.api.shapes import JobStatus, detailed, status
 
 router = Router(tags=["dead letters"], auth=allowed("read", "deadletters.view_deadletter"))
 Reason = Annotated[str, Field(min_length=1, max_length=2000, description="Kept with the letter.")]
@@ -90,7 +89,7 @@ def replay_dead_letter(request: HttpRequest, letter_id: LetterId, order: ReplayO
     if payload is not None and not may(request, "operate", "deadletters.edit_payload"):
         raise Problem("forbidden", "This needs the permission 'deadletters.edit_payload'.")
     replay.replay(letter, actor=actor(request), reason=order.reason, payload=payload)
-    return status(with_details(Job.objects.all()).get(pk=letter.job_id), unmasked=sees_payloads(request))
+    return status(detailed(letter.job_id), unmasked=sees_payloads(request))
 
 
 @router.post(

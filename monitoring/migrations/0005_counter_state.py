@@ -4,22 +4,21 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('monitoring', '0004_rollup_progress'),
+        ("monitoring", "0004_rollup_progress"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='CounterState',
+            name="CounterState",
             fields=[
-                ('id', models.SmallIntegerField(default=1, editable=False, primary_key=True, serialize=False)),
-                ('until', models.DateTimeField()),
-                ('counts', models.JSONField(default=list)),
-                ('events', models.JSONField(default=list)),
+                ("id", models.SmallIntegerField(default=1, editable=False, primary_key=True, serialize=False)),
+                ("until", models.DateTimeField()),
+                ("counts", models.JSONField(default=list)),
+                ("events", models.JSONField(default=list)),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('id', 1)), name='counters_have_one_state')],
+                "constraints": [models.CheckConstraint(condition=models.Q(("id", 1)), name="counters_have_one_state")],
             },
         ),
     ]

@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from deadletters.models import DeadLetter, ReplayOperation
 from jobs.models import Event, Job
-from monitoring import charts, rollups
+from monitoring import charts, lookout, rollups
 from tests.admin.acting import list_of, page_of, text_of
 from tests.admin.conftest import BY_PASSWORD
 from tests.browser.failed import make_failed
@@ -213,3 +213,24 @@ def test_a_schedule_runs_now_and_says_when_next(boss: Client) -> None:
     job = Job.objects.get()
     assert (job.task, job.schedule) == ("flaky", "every minute")
     assert Event.objects.filter(job=job, verb="run now", actor="boss").exists()
+
+
+def test_the_overview_names_what_fires_and_who_is_missing(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookout.lookout, "_looked", float("-inf"))
+    said = text_of(boss.get("/admin/"))
+    assert "NoWorkerOnQueue no worker serves high" in said
+    assert "none leads" in said
+
+
+def test_the_roles_grow_from_looking_to_deciding(roles: Any) -> None:
+    roles("viewer")
+    granted = {
+        name: {
+            f"{each.content_type.app_label}.{each.codename}" for each in Group.objects.get(name=name).permissions.all()
+        }
+        for name in ("viewer", "operator", "manager")
+    }
+    assert granted["viewer"] < granted["operator"] < granted["manager"]
+    assert not [each for each in granted["viewer"] if ".view_" not in each]
+    assert "jobs.view_payload" not in granted["operator"]
+    assert not granted["operator"] & {"deadletters.drop_deadletter", "jobs.purge_job", "api.add_apitoken"}

@@ -17,13 +17,9 @@ def make_failed(
     ended = {"state": State.FAILURE, "attempt": 4, "retries": 3, "finished_at": now, "started_at": now}
     said = {"error_code": error.partition(":")[0], "error": error, "fingerprint": fingerprint}
     said["traceback"] = f'Traceback (most recent call last):\n  File "billing/tasks.py", line 7, in send\n{error}'
-    jobs = Job.objects.bulk_create(
-        Job(task=task, queue="default", payload=given, max_retries=3, max_deaths=3, **ended, **said)
-        for _ in range(count)
-    )
+    limits = {"task": task, "queue": "default", "payload": given, "max_retries": 3, "max_deaths": 3}
+    jobs = Job.objects.bulk_create((Job(**limits, **ended, **said) for _ in range(count)), batch_size=500)
+    about = {"attempt": 4, "task": task, "queue": "default", "cause": "EXHAUSTED"}
     return DeadLetter.objects.bulk_create(
-        DeadLetter(
-            job=job, attempt=4, task=task, queue="default", cause="EXHAUSTED", reason=error, fingerprint=fingerprint
-        )
-        for job in jobs
+        (DeadLetter(job=job, **about, reason=error, fingerprint=fingerprint) for job in jobs), batch_size=500
     )

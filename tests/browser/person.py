@@ -43,8 +43,11 @@ class Person:
     def press(self, words: str) -> "Person":
         """Click the button or link that says so."""
         path = f"//*[self::a or self::button or self::summary][starts-with(normalize-space(.), '{words}')]"
-        next(each for each in self.driver.find_elements(By.XPATH, path) if each.is_displayed()).click()
+        self.waits(lambda: self._shown(path), f"{words!r} to press").click()
         return self
+
+    def _shown(self, path: str) -> WebElement | None:
+        return next((each for each in self.driver.find_elements(By.XPATH, path) if each.is_displayed()), None)
 
     def write(self, css: str, text: str) -> "Person":
         field = self.find(css)

@@ -9,9 +9,10 @@ import pytest
 from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
 from deadletters.models import ReplayOperation
-from jobs.models import Job
+from jobs.models import Job, Worker
 from jobs.pausing import pause, resume
 from jobs.submission import submit
 from monitoring.histograms import BUCKETS
@@ -32,13 +33,15 @@ def test_the_pictures_are_taken(person: Callable[..., Person]) -> None:
     chance = random.Random(7)
     an_hour(chance)
     work(chance)
+    beating()
     mira = person()
     pause("low", actor="mira", reason="partner maintenance")
     try:
-        take(mira, "overview", "/admin/", lambda: mira.find("[data-charts][data-drawn], [data-charts] .uplot"))
+        take(mira, "overview", "/admin/")
         take(mira, "jobs", "/admin/jobs/job/")
         failed = Job.objects.filter(fingerprint="p-timeout")[0]
-        take(mira, "job", reverse("admin:jobs_job_change", args=[retried().pk]))
+        waiting = mira.waits(retried, "a job to wait for its third try")
+        take(mira, "job", reverse("admin:jobs_job_change", args=[waiting.pk]))
         take(mira, "dead-letters", GROUPS)
         take(mira, "group", f"{GROUPS}{failed.fingerprint}/")
         mira.write("#id_reason", "partner confirmed the gateway is back").write("#id_pace", "5").click("#replay-now")
@@ -63,12 +66,21 @@ def an_hour(chance: random.Random) -> None:
             trouble = 6 if queue == "default" and 22 <= ago <= 28 else 1
             failed = round(done * share * trouble + chance.random() * 0.6)
             waits = [0] * BUCKETS
-            waits[bucket - 1 + chance.randrange(2)] = done
+            slow = round(done * chance.uniform(0.05, 0.4))
+            waits[bucket - 1 : bucket + 1] = [done - slow, slow]
             Rollup.objects.create(
-                minute=now - timedelta(minutes=ago), queue=queue, task="send_email", submitted=done, started=done,
-                succeeded=done - failed, failed=failed, retried=failed * 2 + chance.randrange(2), dead_lettered=failed,
-                wait_buckets=waits, run_buckets=waits,
-            )  # fmt: skip
+                minute=now - timedelta(minutes=ago),
+                queue=queue,
+                task="send_email",
+                submitted=max(0, done + chance.randint(-4, 4)),
+                started=done,
+                succeeded=done - failed,
+                failed=failed,
+                retried=failed * 2 + chance.randrange(2),
+                dead_lettered=failed,
+                wait_buckets=waits,
+                run_buckets=waits,
+            )
 
 
 def work(chance: random.Random) -> None:
@@ -84,21 +96,37 @@ def work(chance: random.Random) -> None:
         submit("send_email", {"to": f"user{number}@example.com", "subject": "Your receipt", "body": "Thank you."})
         submit("flaky", {"failures": chance.choice([0, 0, 0, 1])})
         submit("process_data", {"records": [{"id": number, "value": 3}]}, queue="low")
+    submit("flaky", {"failures": 3}, key="invoice-88213", tags=["billing"])
     for seconds in (60, 90):
         submit("slow", {"seconds": seconds})
 
 
-def retried() -> Job:
-    """A job with an attempt behind it, if any has got so far."""
-    return Job.objects.filter(task="flaky").exclude(fingerprint="p-timeout").order_by("-retries", "-attempt")[0]
+def retried() -> Job | None:
+    return Job.objects.filter(key__key="invoice-88213", state="RETRY", retries=2).first()
+
+
+def beating() -> None:
+    """No beat runs here; its traces are those of one that does."""
+    now = timezone.now()
+    minute, _ = IntervalSchedule.objects.get_or_create(every=1, period="minutes")
+    hour, _ = CrontabSchedule.objects.get_or_create(minute="2", hour="*")
+    for name, task, when in (
+        ("rollups", "build_rollups", {"interval": minute}),
+        ("replays", "resume_replays", {"interval": minute}),
+        ("queue report, hourly", "queue_report", {"crontab": hour}),
+    ):
+        PeriodicTask.objects.get_or_create(name=name, defaults={"task": task, **when})
+    PeriodicTask.objects.update(last_run_at=now)
+    beat = {"kind": "beat", "name": "beat@app-01", "host": "app-01", "pid": 1, "lease_until": now + timedelta(hours=1)}
+    Worker.objects.create(**beat)
 
 
 PAYMENT = {"user_id": "usr_7", "amount": "12.50", "currency": "EUR"}
 
 
-def take(mira: Person, name: str, page: str, ready: Callable[[], object] | None = None) -> None:
+def take(mira: Person, name: str, page: str) -> None:
     mira.open(page)
-    mira.waits(ready or (lambda: mira.run("return document.fonts.status === 'loaded'")), f"{name} to be ready")
+    mira.waits(lambda: mira.run("return document.fonts.status === 'loaded'"), "the fonts")
     if page == "/admin/":
         mira.waits(lambda: mira.all(".uplot"), "the charts")
         mira.sees("Live", css="#fresh")

@@ -102,7 +102,9 @@ def test_a_failing_group_is_edited_replayed_paused_resumed_and_done(person: Come
     operation = ReplayOperation.objects.get(filter__fingerprint="a-timeout")
     assert operation.done < 24
     mira.click("#replay-toggle").sees("Done", css="#replay-state")
-    mira.sees("24 of 24 sent")
+    mira.sees("of 24 sent", css="#replay")
+    mira.sees("No letter of this group is open", css="#group-head")
+    mira.waits(lambda: not mira.all("#members"), "the list of open letters to go")
     operation.refresh_from_db()
     assert (operation.done, operation.skipped, operation.reason) == (24, 0, "partner is back")
     assert audit(operation) == ["replay started", "replay paused", "replay resumed"]

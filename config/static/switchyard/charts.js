@@ -24,7 +24,7 @@
         { stroke: colour("ink-3"), font, grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, values, size: 46, gap: 6 },
     ];
     const shared = (name, height, extra) => ({
-        width: document.getElementById(`chart-${name}`).clientWidth, height, legend: { show: false }, padding: [8, 8, 0, 0],
+        width: document.getElementById(`chart-${name}`).clientWidth, height, legend: { show: false }, padding: [8, 18, 0, 0],
         cursor: { sync: { key: "overview" }, points: { show: false }, drag: { x: false, y: false } }, ...extra,
     });
     const bars = (name) => ({ fill: colour(name), stroke: colour(name), width: 0, paths: uPlot.paths.bars({ size: [0.82, 40], align: 1 }), points: { show: false } });

@@ -55,7 +55,8 @@
         const page = new DOMParser().parseFromString(await response.text(), "text/html");
         for (const part of document.querySelectorAll("[data-live]")) {
             const fresh = page.getElementById(part.id);
-            if (fresh) renew(part, fresh);
+            // What the page no longer has, a group whose last letter is resolved, say, goes.
+            if (fresh) renew(part, fresh); else part.remove();
         }
         document.dispatchEvent(new Event("renewed"));
     }
