@@ -1,7 +1,7 @@
 """Django under ASGI in a fixed set of threads, each with a database connection it keeps.
 
 Django's own handler makes a thread, and so a database connection, per request, and hops between loop and
-thread for every middleware. Here a request is one hop; see docs/benchmarks.md.
+thread for every middleware. Here a request is one hop; see docs/decisions.md.
 """
 
 import asyncio
@@ -11,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.core.handlers.asgi import ASGIHandler
+from django.core.exceptions import RequestAborted
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.base import BaseHandler
+from django.core.signals import request_started
 from django.db import close_old_connections
-from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import set_script_prefix
 
 T = TypeVar("T")
 _requests = ThreadPoolExecutor(settings.WEB_THREADS, thread_name_prefix="request")
@@ -24,17 +26,47 @@ _background = ThreadPoolExecutor(1, thread_name_prefix="background")
 
 
 class ThreadedHandler(ASGIHandler):
-    """Runs middleware and view of a request in one of the threads. Views must not be coroutines."""
+    """Runs a request, from its first signal to its last, in one of the threads. Views must not be coroutines."""
 
     def __init__(self) -> None:
         BaseHandler.__init__(self)
         self.load_middleware(is_async=False)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.handle(scope, receive, send)
+        try:
+            body = await self.read_body(receive)
+        except RequestAborted:
+            return
+        response = await in_thread(self._respond, scope, body)
+        if response.streaming:
+            await self._stream(response, body, receive, send)
+        else:
+            await self.send_response(response, send)
 
-    async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        return await in_thread(self.get_response, request)
+    def _respond(self, scope: Any, body: Any) -> HttpResponseBase:
+        set_script_prefix(get_script_prefix(scope))
+        request_started.send(sender=self.__class__, scope=scope)
+        request, refusal = self.create_request(scope, body)
+        response: Any = refusal if request is None else self.get_response(request)
+        response._handler_class = self.__class__
+        if not response.streaming:
+            # Its content stays; what closes is the request's resources, and the signal that it has finished.
+            response.close()
+            body.close()
+        return response
+
+    async def _stream(self, response: HttpResponseBase, body: Any, receive: Any, send: Any) -> None:
+        """Until it ends, or until nobody listens any more."""
+        sending = asyncio.create_task(self.send_response(response, send))
+        leaving = asyncio.create_task(self.listen_for_disconnect(receive))
+        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (sending, leaving):
+            task.cancel()
+        outcomes = await asyncio.gather(sending, leaving, return_exceptions=True)
+        body.close()
+        await in_thread(response.close)
+        if isinstance(outcomes[0], Exception):
+            raise outcomes[0]
 
 
 async def in_thread(function: Callable[..., T], *arguments: Any) -> T:

@@ -17,7 +17,7 @@ from redis.retry import Retry
 from api.problems import Problem
 
 logger = logging.getLogger(__name__)
-TIMEOUT = 0.05
+TIMEOUT = 0.1
 QUIET_SECONDS = 3.0
 
 # The generic cell rate algorithm: one number per caller, the moment at which the bucket would be empty again.

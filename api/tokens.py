@@ -99,17 +99,18 @@ def sees_payloads(request: HttpRequest) -> bool:
     return may(request, SEES_PAYLOADS, "jobs.view_payload")
 
 
-def owner(request: HttpRequest) -> Any:
+def owner_id(request: HttpRequest) -> int:
     """The person behind the call."""
     caller: Any = getattr(request, "auth", None)
-    return caller.owner if isinstance(caller, ApiToken) else caller
+    return caller.owner_id if isinstance(caller, ApiToken) else caller.pk
 
 
 def actor(request: HttpRequest) -> str:
     """The caller as the audit trail names them."""
     caller: Any = getattr(request, "auth", None)
-    name = owner(request).get_username()
-    return f"{name} (token {caller.name})"[:150] if isinstance(caller, ApiToken) else name
+    if isinstance(caller, ApiToken):
+        return f"{caller.owner.get_username()} (token {caller.name})"[:150]
+    return caller.get_username()
 
 
 def _unauthenticated(detail: str) -> Problem:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import growth, report, spending
 from benchmarks.race import ROOT, Place, Result, measure
 from benchmarks.systems import PLAIN, SYSTEMS, System
 from local.postgres import Postgres
@@ -35,12 +35,23 @@ delivery = "batch"
 def main() -> None:
     options = _options()
     with place(Path(options.directory)) as here:
+        if options.growth or options.profile:
+            print(_aside(options, here))
+            return
         chosen = [each for each in SYSTEMS if each is PLAIN or options.only.lower() in each.name.lower()]
         results = race(chosen, here, rounds=options.rounds)
         text = report.table(results)
         print(text)
         if not options.only:
             _write(text, options)
+
+
+def _aside(options: argparse.Namespace, here: Place) -> str:
+    """The two measurements that are not a race."""
+    ours = [each for each in SYSTEMS if not each.peer]
+    if options.profile:
+        return spending.table([PLAIN, *ours], here)
+    return growth.growth(ours, here, rows=options.rows, rounds=options.rounds)
 
 
 def race(systems: Sequence[System], here: Place, *, rounds: int) -> dict[System, list[Result]]:
@@ -98,6 +109,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="a part of a name; plain Celery always runs, as the yardstick")
+    parser.add_argument("--growth", action="store_true", help="ours beside no and beside --rows finished jobs")
+    parser.add_argument("--rows", type=int, default=10_000_000, help="for --growth")
+    parser.add_argument("--profile", action="store_true", help="processor time a job, by kind of process")
     parser.add_argument("--directory", default=tempfile.gettempdir(), help="where PostgreSQL keeps its data")
     return parser.parse_args()
 

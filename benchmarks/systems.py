@@ -95,7 +95,7 @@ SYSTEMS = [
     System(
         "huey",
         "benchmarks.peers.hue",
-        (("-m", "huey.bin.huey_consumer", "benchmarks.peers.hue.huey", "-k", "process", "-w", "2", "-q"),),
+        (("-m", "huey.bin.huey_consumer", "benchmarks.peers.hue_app.huey", "-k", "process", "-w", "2", "-q"),),
         jobs=30000,
         promise="not recorded, pops first",
         has_bulk=False,
@@ -110,7 +110,7 @@ SYSTEMS = [
     System(
         "pgqueuer (batch 100)",
         "benchmarks.peers.pgq",
-        (("-m", "pgqueuer", "run", "benchmarks.peers.pgq:main", "--batch-size", "100"),) * 2,
+        (("-m", "benchmarks.peers.pgq", "work"),) * 2,
         jobs=60000,
     ),
 ]

@@ -22,7 +22,8 @@ def report(error: BaseException, *, code: str | None = None) -> ErrorReport:
     """An exception as cleaned and capped text; nothing of it can stop the settlement that stores it."""
     name = code or type(error).__name__
     message = clean(_text(error), limit=MESSAGE_LIMIT)
-    trace = clean("".join(traceback.format_exception(error)), limit=settings.ERROR_LIMIT_CHARACTERS)
+    whole = "".join(traceback.format_exception(error)).replace(f"{settings.BASE_DIR}/", "")
+    trace = clean(whole, limit=settings.ERROR_LIMIT_CHARACTERS)
     return ErrorReport(name[:100], message, trace, fingerprint(name, message, _own_frame(error)))
 
 

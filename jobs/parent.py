@@ -218,7 +218,6 @@ def _is_job(request: Any) -> bool:
 
 
 def _answering() -> set[int]:
-    """The children that work on jobs claimed together."""
     return {each.worker_pid for each in _active_requests() if _is_doorbell(each)}
 
 

@@ -31,7 +31,7 @@ class JobRequest(Request):
     @property
     def is_doorbell(self) -> bool:
         """Whether this stands for jobs claimed together, whose ids only the child knows."""
-        return "doorbell" in self._request_dict
+        return "doorbell" in self._request_dict  # type: ignore[attr-defined]
 
     def revoked(self) -> bool:
         """Never: the claim decides, and Celery's set of revoked ids would discard a replay for three hours."""

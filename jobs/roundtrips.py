@@ -18,7 +18,7 @@ class QoS(stock.QoS):
         if pipe:
             yield pipe
             return
-        with self.channel.conn_or_acquire(client) as kept:
+        with self.channel.conn_or_acquire(client) as kept:  # type: ignore[attr-defined]
             yield kept.pipeline(transaction=False)
 
 
@@ -31,6 +31,6 @@ class Channel(stock.Channel):
         """One client as long as its pool lives; a lost connection replaces the pool."""
         if client is None:
             if self._kept is None or self._kept.connection_pool is not self.pool:
-                self._kept = self._create_client()
+                self._kept = self._create_client()  # type: ignore[attr-defined]
             client = self._kept
         yield client

@@ -91,6 +91,9 @@ def _of_ticket(job: Any) -> Iterator[Reason]:
     if job.dispatched_at is not None:
         yield Reason("DUE", "It is due and its ticket is out: the next free worker takes it.")
         return
+    if policy(job.task).is_batch:
+        yield Reason("DUE", "It is due: the next worker that answers the doorbell of its task takes it with others.")
+        return
     dispatchers = Worker.objects.filter(kind=Worker.Kind.DISPATCHER, state=Worker.State.UP)
     alive = dispatchers.filter(heartbeat_at__gt=job.now - timedelta(seconds=settings.LEASE_SECONDS))
     if alive.exists():

@@ -9,6 +9,15 @@ Labels = tuple[tuple[str, str], ...]
 Values = dict[Labels, float]
 Samples = dict[str, Values]
 KEPT_SECONDS = 20 * 60.0
+# Only of these does anybody ask what they were; all metrics of 20 minutes would be 15 MB.
+REMEMBERED = {
+    "switchyard_queue_depth",
+    "switchyard_jobs_dead_lettered_total",
+    "switchyard_jobs_failed_total",
+    "switchyard_attempts_ended_total",
+    "switchyard_attempts_retried_total",
+    "switchyard_attempt_deaths_total",
+}
 
 
 def samples(families: Iterable[Metric]) -> Samples:
@@ -24,15 +33,17 @@ class History:
     """Looks in the order of time; the moments are seconds of any one clock."""
 
     def __init__(self) -> None:
+        self._now: Samples = {}
         self._looks: deque[tuple[float, Samples]] = deque()
 
     def add(self, moment: float, look: Samples) -> None:
-        self._looks.append((moment, look))
+        self._now = look
+        self._looks.append((moment, {name: look[name] for name in REMEMBERED & look.keys()}))
         while self._looks[0][0] < moment - KEPT_SECONDS:
             self._looks.popleft()
 
     def now(self, name: str) -> Values:
-        return self._looks[-1][1].get(name, {})
+        return self._now.get(name, {})
 
     def value(self, name: str) -> float | None:
         """Of a metric without labels; None when it was not there."""
@@ -50,6 +61,8 @@ class History:
 
     def _before(self, name: str, seconds: float) -> Values:
         """The oldest look of the window that has the metric at all: an outage inside it must not look like zeros."""
+        if name not in REMEMBERED:
+            raise KeyError(f"{name} is not remembered.")
         since = self._looks[-1][0] - seconds
         return next((look[name] for moment, look in self._looks if moment >= since and name in look), {})
 

@@ -33,9 +33,11 @@ def prepare() -> None:
     call_command("migrate", verbosity=0)
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM jobs_job WHERE task LIKE 'bench%%'")
-        if not _has_history(cursor):
+        if _has_history(cursor):
+            cursor.execute("VACUUM ANALYZE jobs_job, jobs_idempotencykey")
+        else:
+            # Not vacuumed: PostgreSQL would plan for an empty table, and keep that plan while it fills.
             cursor.execute("TRUNCATE jobs_job, jobs_batch CASCADE")
-        cursor.execute("VACUUM ANALYZE jobs_job, jobs_idempotencykey")
     redis.Redis.from_url(settings.REDIS_URL).flushdb()
 
 

@@ -28,3 +28,5 @@ INSTALLED_APPS = [
 ]
 TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
 Q_CLUSTER = {"name": "bench", "orm": "default", "workers": 2, "timeout": 60, "retry": 120, "log_level": "WARNING"}
+LOGGING = {"version": 1, "disable_existing_loggers": False, "root": {"level": "WARNING"}}
+LOGGING["loggers"] = {"django_tasks": {"level": "WARNING"}, "django_tasks_db": {"level": "WARNING"}}

@@ -1,19 +1,7 @@
 """huey on Redis: it pops a job before running it, so a crash loses it."""
 
-import os
-
-from huey import RedisHuey
-
-from benchmarks.marks import mark
 from benchmarks.peers.driving import drive
-
-huey = RedisHuey("bench", url=os.environ["REDIS_URL"], results=False)
-
-
-@huey.task(name="noop")
-def noop(number: int, text: str, at: float) -> None:
-    mark(at)
-
+from benchmarks.peers.hue_app import huey, noop
 
 if __name__ == "__main__":
     drive(prepare=huey.flush, submit=lambda payload: noop(**payload))

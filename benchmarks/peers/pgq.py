@@ -5,8 +5,10 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 
 import asyncpg
+import uvloop
 from pgqueuer import PgQueuer
 from pgqueuer.db import AsyncpgDriver
 from pgqueuer.queries import Queries
@@ -18,7 +20,7 @@ URL = os.environ["DATABASE_URL"]
 
 
 async def main() -> PgQueuer:
-    """What `pgq run` calls."""
+    """What `pgq run` would call; its own command fails over its log level with the typer of today."""
     queuer = PgQueuer(AsyncpgDriver(await asyncpg.connect(URL)))
 
     @queuer.entrypoint("noop")
@@ -63,10 +65,16 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PGDSN": URL}
 
 
-if __name__ == "__main__":
+async def work() -> None:
+    await (await main()).run(batch_size=100, dequeue_timeout=timedelta(seconds=1))
+
+
+if sys.argv[1:] == ["work"]:
+    uvloop.run(work())
+elif __name__ == "__main__":
     producer = Producer() if sys.argv[1] != "prepare" else None
     drive(
         prepare=prepare,
-        submit=lambda payload: producer.submit(payload),
-        bulk=lambda payloads: producer.bulk(payloads),
+        submit=producer and producer.submit,
+        bulk=producer and producer.bulk,
     )

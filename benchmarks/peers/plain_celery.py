@@ -26,7 +26,7 @@ def noop(number: int, text: str, at: float) -> dict[str, int]:
 
 if __name__ == "__main__":
     drive(
-        prepare=lambda: app.control.purge(),
+        prepare=app.control.purge,
         submit=lambda payload: noop.delay(**payload),
         bulk=lambda payloads: [noop.delay(**payload) for payload in payloads],
     )

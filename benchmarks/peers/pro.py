@@ -20,27 +20,15 @@ def noop(number: int, text: str, at: float) -> dict[str, int]:
 
 def prepare() -> None:
     with psycopg.connect(URL, autocommit=True) as connection:
-        there = connection.execute("SELECT to_regclass('procrastinate_jobs')").fetchone()
-        if there == (None,):
-            with sync.open():
-                sync.schema_manager.apply_schema()
+        if connection.execute("SELECT to_regclass('procrastinate_jobs')").fetchone() == (None,):
+            app.schema_manager.apply_schema()
         connection.execute("TRUNCATE procrastinate_jobs CASCADE")
 
 
-sync = app.with_connector(procrastinate.SyncPsycopgConnector(conninfo=URL))
 if __name__ == "__main__":
-    task = sync.tasks["noop"]
-
-    def in_session(work):
-        def done(*args):
-            with sync.open():
-                return work(*args)
-
-        return done
-
-    sync.open()
-    drive(
-        prepare=prepare,
-        submit=lambda payload: task.defer(**payload),
-        bulk=lambda payloads: task.batch_defer(*payloads),
-    )
+    with app.open():
+        drive(
+            prepare=prepare,
+            submit=lambda payload: noop.defer(**payload),
+            bulk=lambda payloads: noop.batch_defer(*payloads),
+        )

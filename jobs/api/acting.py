@@ -13,7 +13,7 @@ from api.tokens import actor, allowed, sees_payloads
 from jobs import cancellation, pausing
 from jobs.api import shapes
 from jobs.errors import InvalidJob
-from jobs.models import Job, Queue
+from jobs.models import Queue
 
 router = Router()
 Reason = Annotated[str, Field(min_length=1, max_length=2000)]
@@ -51,7 +51,7 @@ def cancel_task(request: HttpRequest, task_id: UUID) -> Any:
 def retry_task(request: HttpRequest, task_id: UUID) -> Any:
     """Make a job that waits for its retry, or for its time, due now."""
     cancellation.retry_now(task_id, actor=actor(request))
-    job = shapes.with_details(Job.objects.all()).get(pk=task_id)
+    job = shapes.detailed(task_id)
     return shapes.status(job, unmasked=sees_payloads(request))
 
 

@@ -69,4 +69,4 @@ async def _later(before: dict[str, Any], timeout: float, unmasked: bool) -> Asyn
 
 
 def _status(task_id: UUID, unmasked: bool) -> dict[str, Any]:
-    return shapes.status(shapes.with_details(Job.objects.all()).get(pk=task_id), unmasked=unmasked)
+    return shapes.status(shapes.detailed(task_id), unmasked=unmasked)

@@ -13,9 +13,8 @@ from pydantic import Field
 from api.masking import masked
 from api.problems import Problem
 from api.tokens import actor, allowed, sees_payloads
-from jobs.api.shapes import JobStatus, status, with_details
+from jobs.api.shapes import JobStatus, detailed, status
 from jobs.api.submitting import KeyHeader, key_scope, one_key
-from jobs.models import Job
 from jobs.policies import policy
 from jobs.schedules import next_run, run_now
 
@@ -61,7 +60,7 @@ def run_schedule(
     response["Location"] = reverse("api-1:task_status", args=[job.pk])
     if job.replayed:
         response["Idempotency-Replayed"] = "true"
-    return status(with_details(Job.objects.all()).get(pk=job.pk), unmasked=sees_payloads(request))
+    return status(detailed(job.pk), unmasked=sees_payloads(request))
 
 
 def _schedule(row: PeriodicTask, *, unmasked: bool) -> dict[str, Any]:

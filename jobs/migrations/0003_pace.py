@@ -5,17 +5,16 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('jobs', '0002_guards'),
+        ("jobs", "0002_guards"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Pace',
+            name="Pace",
             fields=[
-                ('task', models.CharField(max_length=100, primary_key=True, serialize=False)),
-                ('next_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("task", models.CharField(max_length=100, primary_key=True, serialize=False)),
+                ("next_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
         ),
     ]

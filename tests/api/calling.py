@@ -68,7 +68,8 @@ def token(*scopes: str, owner: Any = None, **fields: Any) -> str:
 def session(address: str, name: str = "admin") -> Iterator[Api]:
     """A client with the cookies of somebody logged in to the admin; `csrf` is what the admin's pages would send."""
     browser = Client()
-    browser.force_login(get_user_model()._default_manager.get(username=name))
+    user = get_user_model()._default_manager.get(username=name)
+    browser.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
     secret = "a" * 32
     cookies = {"sessionid": browser.cookies["sessionid"].value, "csrftoken": secret}
     with Api(address, cookies=cookies) as api:

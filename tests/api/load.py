@@ -1,6 +1,8 @@
 """A steady load of mixed submits and statuses, sent on time whatever the answers take.
 
 python -m tests.api.load http://127.0.0.1:8000 TOKEN --rate 200 --seconds 60
+
+With --idle the jobs are for the year 2100, so that the web process is measured and not the workers beside it.
 """
 
 import argparse
@@ -11,7 +13,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 CONNECTIONS = 32
-SUBMIT = json.dumps({"task_type": "flaky", "payload": {"failures": 0}, "tags": ["load"]})
+JOB = {"task_type": "flaky", "payload": {"failures": 0}, "tags": ["load"]}
+IDLE = JOB | {"run_at": "2100-01-01T00:00:00Z"}
 
 
 @dataclass
@@ -31,11 +34,11 @@ class Load:
         )
 
 
-async def load(address: str, token: str, *, rate: float, seconds: float) -> Load:
+async def load(address: str, token: str, *, rate: float, seconds: float, idle: bool) -> Load:
     """Half of the requests submit a job, half ask for one that was submitted before."""
     due: asyncio.Queue[float | None] = asyncio.Queue()
-    result, known = Load(), asyncio.LifoQueue[str]()
-    clients = [asyncio.create_task(_client(address, token, due, known, result)) for _ in range(CONNECTIONS)]
+    result, known, job = Load(), asyncio.LifoQueue[str](), json.dumps(IDLE if idle else JOB)
+    clients = [asyncio.create_task(_client(address, token, job, due, known, result)) for _ in range(CONNECTIONS)]
     start = time.monotonic()
     for number in range(int(rate * seconds)):
         moment = start + number / rate
@@ -48,7 +51,7 @@ async def load(address: str, token: str, *, rate: float, seconds: float) -> Load
 
 
 async def _client(
-    address: str, token: str, due: asyncio.Queue[float | None], known: asyncio.LifoQueue[str], result: Load
+    address: str, token: str, job: str, due: asyncio.Queue[float | None], known: asyncio.LifoQueue[str], result: Load
 ) -> None:
     place = urlsplit(address)
     reader, writer = await asyncio.open_connection(place.hostname, place.port)
@@ -57,9 +60,7 @@ async def _client(
     while (moment := await due.get()) is not None:
         is_submit = not is_submit or known.empty()
         path = "submit" if is_submit else known.get_nowait()
-        body = (
-            f"Content-Type: application/json\r\nContent-Length: {len(SUBMIT)}\r\n\r\n{SUBMIT}" if is_submit else "\r\n"
-        )
+        body = f"Content-Type: application/json\r\nContent-Length: {len(job)}\r\n\r\n{job}" if is_submit else "\r\n"
         method = "POST" if is_submit else "GET"
         writer.write(f"{method} /api/tasks/{path} HTTP/1.1\r\n{head}{body}".encode())
         status, answer = await _answer(reader)
@@ -84,5 +85,6 @@ if __name__ == "__main__":
     parser.add_argument("token")
     parser.add_argument("--rate", type=float, default=200)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--idle", action="store_true")
     given = parser.parse_args()
-    print(asyncio.run(load(given.address, given.token, rate=given.rate, seconds=given.seconds)))
+    print(asyncio.run(load(given.address, given.token, rate=given.rate, seconds=given.seconds, idle=given.idle)))

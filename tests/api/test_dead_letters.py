@@ -74,7 +74,9 @@ def test_a_mask_that_is_sent_back_keeps_what_is_stored(web: str, api: Api) -> No
         assert reader.get(f"dead-letters/{letter.pk}").json()["payload"]["body"] == "••••"
     person("mender", "deadletters.replay_deadletter", "deadletters.edit_payload", "deadletters.view_deadletter")
     with session(web, "mender") as browser:
-        shown = browser.get(f"dead-letters/{letter.pk}").json()["payload"]
+        answer = browser.get(f"dead-letters/{letter.pk}")
+        assert answer.status_code == 200, answer.text
+        shown = answer.json()["payload"]
         edited = shown | {"subject": "mended"}
         body = {"reason": "x", "payload": edited}
         answer = browser.post(f"dead-letters/{letter.pk}/replay", json=body, headers=browser.csrf)

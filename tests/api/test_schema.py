@@ -54,7 +54,7 @@ def test_a_generator_makes_a_client_that_works(api: Api, tmp_path: Path) -> None
     assert refused.type_ == "urn:switchyard:problem:invalid" and refused.status == httpx.codes.UNPROCESSABLE_ENTITY
 
 
-def test_every_operation_answers_as_the_document_says(api: Api) -> None:
+def test_every_operation_answers_as_the_document_says(api: Api, tmp_path: Path) -> None:
     """Schemathesis, all its checks, every operation, valid and invalid data, chains of calls; a fixed seed.
 
     The last test of this directory: it leaves every queue full of jobs that crash.
@@ -64,7 +64,8 @@ def test_every_operation_answers_as_the_document_says(api: Api) -> None:
     command = [BIN / "schemathesis", "--config-file", HERE / "schemathesis.toml", "run", address, "--checks", "all"]
     options = ["--seed", SEED, "--max-examples", EXAMPLES, "-H", f"Authorization: Bearer {api.token}"]
     limits = ["--request-timeout", "30", "--generation-database", "none", "--no-color"]
-    done = subprocess.run([*command, *options, *limits], capture_output=True, text=True, check=False, timeout=170)
+    everything = [*command, *options, *limits]
+    done = subprocess.run(everything, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=170)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 

@@ -1,4 +1,4 @@
-"""Jobs claimed together: what one answer to a doorbell takes, and that every guarantee of one job alone holds for each."""
+"""Jobs claimed together: what one answer to a doorbell takes, and that each keeps the guarantees of a job alone."""
 
 import time
 from datetime import datetime, timedelta

@@ -38,10 +38,18 @@ def test_the_shipped_policies_are_sound(tmp_path: Path) -> None:
         ("max_retries = 8", 'max_retries = "8"', 'max_retries = "8"', "whole number"),
         ("hard_limit = 1800", "hard_limit = 0", "hard_limit = 0", "more than 0"),
         ("max_retries = 8", "max_retires = 8", "max_retires", "is not a policy setting"),
-        ("cap = 3600, jitter = 0.3", "cap = 3600", "backoff = { base = 2, factor = 2, cap = 3600 }", "base, factor, cap"),
+        (
+            "cap = 3600, jitter = 0.3",
+            "cap = 3600",
+            "backoff = { base = 2, factor = 2, cap = 3600 }",
+            "base, factor, cap",
+        ),
         ("[flaky]", "[flakky]", "[flakky]", "names no registered task"),
-        ('redacted = ["body"]', 'redacted = "body"', "redacted = \"body\"", "list of field names"),
+        ('redacted = ["body"]', 'redacted = "body"', 'redacted = "body"', "list of field names"),
         ('delivery = "each"', 'delivery = "some"', "delivery", "must be one of"),
+        ('delivery = "batch"', 'delivery = "batch"\nmax_deaths = 1', "[process_data]", "needs max_deaths of 2"),
+        ('delivery = "batch"', 'delivery = "batch"\natomic = true', "[process_data]", "atomic needs delivery"),
+        ('delivery = "batch"', 'delivery = "batch"\nrate = "5/s"', "[process_data]", "rate needs delivery"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(tmp_path: Path, old: str, new: str, starts: str, words: str) -> None:

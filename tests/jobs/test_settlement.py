@@ -185,7 +185,10 @@ def test_a_settlement_sent_twice_is_recorded_once_and_is_no_fence(monkeypatch: p
 
 
 def test_a_callback_is_committed_with_the_outcome() -> None:
-    done, failed = held(callback_url="https://example.com/done"), held(callback_url="https://example.com/f", max_retries=0)
+    done, failed = (
+        held(callback_url="https://example.com/done"),
+        held(callback_url="https://example.com/f", max_retries=0),
+    )
     settle(done, Succeeded({"n": 1}))
     settle(failed, Failed(ERROR))
     first, second = Job.objects.filter(task="deliver_webhook").order_by("created_at")

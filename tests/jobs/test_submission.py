@@ -155,7 +155,7 @@ def test_bad_input_is_refused_by_field_and_nothing_is_written(
 
 
 def test_an_unknown_task_says_which_there_are() -> None:
-    with pytest.raises(UnknownTask, match="always_fails.*flaky"):
+    with pytest.raises(UnknownTask, match=r"always_fails.*flaky"):
         submit("flakky", {})
 
 
@@ -197,7 +197,9 @@ def test_keys_of_different_owners_do_not_meet() -> None:
     assert submit("flaky", {}, key="k", scope="a").pk != submit("flaky", {}, key="k", scope="b").pk
 
 
-@pytest.mark.parametrize(("state", "taken"), [("SUCCESS", True), ("REVOKED", True), ("FAILURE", False), ("PENDING", False)])
+@pytest.mark.parametrize(
+    ("state", "taken"), [("SUCCESS", True), ("REVOKED", True), ("FAILURE", False), ("PENDING", False)]
+)
 def test_an_expired_key_is_taken_over_only_from_a_job_that_cannot_run_again(state: str, taken: bool) -> None:
     old = submit("flaky", {"failures": 0}, key="k")
     force_state(old, state, finished_at=timezone.now() if state != "PENDING" else None)

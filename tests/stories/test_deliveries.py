@@ -34,7 +34,9 @@ def _running(delivery: str, fleet: Fleet, tmp_path_factory: Any) -> Iterator[Non
     policies = tmp_path_factory.mktemp(delivery) / "policies.toml"
     text = Path(shipped.POLICIES_FILE).read_text()
     text = text.replace('delivery = "each"', f'delivery = "{delivery}"', 1)
-    policies.write_text(text.replace("[slow]", "[slow]\nsoft_limit = 90").replace("[flaky]", "[flaky]\nsoft_limit = 30"))
+    policies.write_text(
+        text.replace("[slow]", "[slow]\nsoft_limit = 90").replace("[flaky]", "[flaky]\nsoft_limit = 30")
+    )
     fleet.environment["POLICIES_FILE"] = str(policies)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("django.conf.settings.POLICIES_FILE", policies)

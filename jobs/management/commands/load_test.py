@@ -69,7 +69,9 @@ class Command(BaseCommand):
         return ids
 
     def _report(self, followed: Followed, times: Times, *, seconds: float) -> None:
-        self.stdout.write(f"processing: {followed.finished:,} in {seconds:.1f} s, {followed.finished / seconds:,.0f} a second")
+        self.stdout.write(
+            f"processing: {followed.finished:,} in {seconds:.1f} s, {followed.finished / seconds:,.0f} a second"
+        )
         for name, values in (("wait", times.waits), ("run", times.runs)):
             p50, p95, p99 = (f"{1000 * _percentile(values, part):,.1f}" for part in (0.50, 0.95, 0.99))
             self.stdout.write(f"{name:5} p50 {p50} ms, p95 {p95} ms, p99 {p99} ms")
