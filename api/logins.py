@@ -10,7 +10,6 @@ from typing import Any
 
 import redis
 from django.conf import settings
-from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.signals import user_login_failed
 from django.core.exceptions import PermissionDenied
 from django.dispatch import receiver
@@ -24,8 +23,11 @@ WINDOW_SECONDS = 300
 FAILURES_OF_NAME, FAILURES_OF_ADDRESS = 10, 50
 
 
-class LoginThrottle(BaseBackend):
-    """The first of the AUTHENTICATION_BACKENDS: it knows nobody, but may refuse to have the others asked."""
+class LoginThrottle:
+    """The first of the AUTHENTICATION_BACKENDS: it knows nobody, but may refuse to have the others asked.
+
+    No BaseBackend, whose get_user would make Django take it for one that logs people in.
+    """
 
     def authenticate(self, request: HttpRequest | None, username: str | None = None, **credentials: Any) -> None:
         if request is not None and _is_over(request, username or ""):
