@@ -28,7 +28,9 @@ def test_the_document_is_complete(api: Api) -> None:
             for status in refusals:
                 assert set(operation["responses"][status]["content"]) == {"application/problem+json"}
     submission = document["components"]["schemas"]["Submission"]["properties"]
-    assert submission["task_type"]["enum"] == sorted(registry.tasks())
+    # Other modules of tests may have registered tasks in this process, which the server knows nothing of.
+    shipped = sorted(name for name, task in registry.tasks().items() if not task.__module__.startswith("tests."))
+    assert submission["task_type"]["enum"] == shipped
 
 
 def test_a_generator_makes_a_client_that_works(api: Api, tmp_path: Path) -> None:
