@@ -47,9 +47,9 @@ UPDATE jobs_job SET dispatched_at = NULL
 _BURY_WORKERS = """
 UPDATE jobs_worker SET state = 'DEAD'
  WHERE state <> 'DEAD' AND id <> %(me)s AND (
-   (%(may_judge)s AND heartbeat_at < clock_timestamp() - make_interval(secs => %(lease)s))
+   (%(may_judge)s AND heartbeat_at < %(seen)s - make_interval(secs => %(lease)s))
    OR (%(may_judge)s AND host = %(host)s AND boot_id <> %(boot)s AND boot_id <> ''
-       AND heartbeat_at < clock_timestamp() - make_interval(secs => %(beat)s * 2))
+       AND heartbeat_at < %(seen)s - make_interval(secs => %(beat)s * 2))
    OR id = ANY(%(gone)s))
 RETURNING id, name, kind
 """
@@ -74,7 +74,8 @@ class View:
     def __init__(self) -> None:
         self._last = self._unbroken_since = time.monotonic()
 
-    def begin(self) -> None:
+    def look(self) -> None:
+        """The database has just answered, or a sweep just began."""
         now = time.monotonic()
         if now - self._last > settings.HEARTBEAT_SECONDS:
             self._unbroken_since = now
@@ -118,8 +119,12 @@ def release_all_of_mine(why: str) -> None:
 
 def sweep(view: View) -> int:
     """Declare silent workers dead and take their jobs back; how many jobs."""
+    # Silence is counted up to here: from now on the database may stall, and silence the workers, as it executes us.
+    [[seen]] = own().rows("SELECT clock_timestamp()", {})
+    view.look()
     names = {
         "me": me.worker,
+        "seen": seen,
         "may_judge": view.is_unbroken(),
         "lease": settings.LEASE_SECONDS,
         "beat": settings.HEARTBEAT_SECONDS,

@@ -72,7 +72,7 @@ def test_a_stall_of_the_dispatcher_itself_starts_its_view_again(settings: Any) -
     view = View()
     time.sleep(0.15)
     assert view.is_unbroken()
-    view.begin()
+    view.look()
     assert not view.is_unbroken()
 
 

@@ -43,13 +43,10 @@ class Command(BaseCommand):
 def _sweep_until(stop: threading.Event) -> None:
     view, seldom, losses = rescue.View(), _Seldom(), LossDetector()
     while not stop.wait(settings.DISPATCH_SECONDS):
-        view.begin()
         try:
-            dispatch.expire()
-            dispatch.issue()
-            dispatch.issue_paced()
-            ringing.ring_due()
-            losses.sweep()
+            for step in (dispatch.expire, dispatch.issue, dispatch.issue_paced, ringing.ring_due, losses.sweep):
+                view.look()
+                step()
             rescue.sweep(view)
             seldom.run(settings.HEARTBEAT_SECONDS, dispatch.sample)
             seldom.run(STRAYS_EVERY, rescue.sweep_strays)
