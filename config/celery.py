@@ -65,4 +65,6 @@ app.steps["worker"].add("jobs.parent:ParentStep")
 
 @signals.setup_logging.connect
 def keep_django_logging(**_: object) -> None:
-    """Celery leaves logging alone when this signal has a receiver."""
+    """Celery leaves logging alone when this signal has a receiver; what a body prints becomes lines like any other."""
+    # The children read the level's name from their environment.
+    app.log.redirect_stdouts("INFO")  # type: ignore[arg-type]

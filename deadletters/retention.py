@@ -6,6 +6,7 @@ from django.db.models.functions import Now
 from deadletters.models import DeadLetter
 from deadletters.purge import purge
 from jobs.retention import BATCH, keys_in_force, retention
+from jobs.states import State
 
 ACTOR = "retention"
 
@@ -16,7 +17,7 @@ def retire(*, dry_run: bool) -> dict[str, int]:
         return {"letters": _old().count()}
     letters = jobs = 0
     while batch := list(_old()[:BATCH]):
-        purged = purge(batch, actor=ACTOR, reason="Resolved longer ago than RETENTION_DAYS.")
+        purged = purge(batch, actor=ACTOR, reason="Resolved longer ago than the retention.")
         if not purged.done:
             break
         letters, jobs = letters + len(purged.done), jobs + purged.jobs
@@ -25,7 +26,7 @@ def retire(*, dry_run: bool) -> dict[str, int]:
 
 def _old() -> QuerySet[DeadLetter]:
     """Not those of a job that has an open or a younger letter as well: its history goes as a whole or stays."""
-    before = Now() - retention()
+    before = Now() - retention(State.FAILURE)
     same_job = DeadLetter.objects.filter(job=OuterRef("job"))
     younger = same_job.filter(Q(resolution=None) | Q(resolved_at__gte=before))
     protected = keys_in_force().filter(job=OuterRef("job"))

@@ -24,13 +24,12 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 FOLD_AFTER = timedelta(hours=1)
 # While nobody builds rollups the counters stop here; counting ever more rows at every scrape would cost too much.
 COUNTED_LIVE = timedelta(hours=2)
-REPUBLISHED, REFUSED, REPLAYED = "ticket republished", "ticket refused", "replayed"
-VERBS = (REPUBLISHED, REFUSED, REPLAYED)
+REPLAYED = "replayed"
 
 
 @dataclass
 class Counts:
-    """Totals per (queue, task), and how often each verb of VERBS happened there."""
+    """Totals per (queue, task), and how often each verb that no rollup counts happened there."""
 
     totals: dict[Key, Totals] = field(default_factory=dict)
     events: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -99,7 +98,7 @@ def _built_until() -> datetime:
 
 
 def _events(since: datetime, until: datetime | None) -> dict[Any, int]:
-    found = Event.objects.filter(at__gte=since, verb__in=VERBS, job__isnull=False)
+    found = Event.objects.filter(at__gte=since, verb=REPLAYED, job__isnull=False)
     if until is not None:
         found = found.filter(at__lt=until)
     rows = found.order_by().values_list("verb", "job__queue", "job__task").annotate(count=Count("pk"))

@@ -9,14 +9,16 @@ import logging
 from typing import Any
 from urllib.parse import urlsplit
 
-from channels.auth import AuthMiddlewareStack
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import URLRouter
 from django.conf import settings
-from django.contrib.auth import get_user_model
+from django.contrib.auth import get_user, get_user_model
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.db import Error as DjangoError
+from django.http import HttpRequest, HttpResponse
+from django.http.cookie import parse_cookie
 from django.http.request import split_domain_port, validate_host
-from django.urls import path
+from django.urls import path, re_path
 
 from api.models import ApiToken
 from api.serving import in_background
@@ -27,7 +29,8 @@ TICK_SECONDS = 2.0
 SEND_SECONDS = 10
 # A session or token that ended meanwhile is noticed this many ticks later.
 RECHECK_TICKS = 15
-REVOKED, TOO_SLOW, BROKEN = 4401, 4408, 1011
+REVOKED, TOO_SLOW, BROKEN, TRY_AGAIN = 4401, 4408, 1011, 1013
+AWAY = "The database does not answer."
 Caller = tuple[str, int]
 
 
@@ -92,7 +95,14 @@ class StatsFeed(AsyncWebsocketConsumer):
     following: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
-        caller = await _caller(self.scope)
+        try:
+            caller = await _caller(self.scope)
+        except DjangoError as error:
+            logger.warning("feed refused", extra={"reason": str(error).strip()})
+            # Not an HTTP 503, which a browser does not show its page.
+            await self.accept()
+            await self.close(TRY_AGAIN, AWAY)
+            return
         if caller is None:
             await self.close()
             return
@@ -120,8 +130,16 @@ class StatsFeed(AsyncWebsocketConsumer):
                 return
 
 
+class Nowhere(AsyncWebsocketConsumer):
+    """There is no socket at this address."""
+
+    async def connect(self) -> None:
+        await self.close()
+
+
 hub = _Hub()
-websocket = AuthMiddlewareStack(URLRouter([path("ws/stats", StatsFeed.as_asgi())]))
+websocket = URLRouter([path("ws/stats", StatsFeed.as_asgi()), re_path("", Nowhere.as_asgi())])
+_sessions = SessionMiddleware(lambda request: HttpResponse())
 
 
 async def _described() -> str:
@@ -129,7 +147,7 @@ async def _described() -> str:
         return json.dumps(await in_background(snapshot))
     except DjangoError as error:
         logger.warning("no snapshot", extra={"reason": str(error).strip()})
-        return json.dumps({"error": "The database does not answer.", "down": ["database"]})
+        return json.dumps({"error": AWAY, "down": ["database"]})
 
 
 async def _caller(scope: dict[str, Any]) -> Caller | None:
@@ -140,7 +158,7 @@ async def _caller(scope: dict[str, Any]) -> Caller | None:
         return None
     if "authorization" in headers:
         return await in_background(_of_token, headers["authorization"])
-    return None if origin is None else await in_background(_of_session, scope["user"])
+    return None if origin is None else await in_background(_of_session, headers.get("cookie", ""))
 
 
 def _is_ours(origin: str, host: str) -> bool:
@@ -155,7 +173,11 @@ def _of_token(header: str) -> Caller | None:
     return ("token", token.pk) if token is not None and "read" in token.scopes else None
 
 
-def _of_session(user: Any) -> Caller | None:
+def _of_session(cookies: str) -> Caller | None:
+    request = HttpRequest()
+    request.COOKIES = parse_cookie(cookies)
+    _sessions.process_request(request)
+    user: Any = get_user(request)
     may = user.is_authenticated and user.is_staff and user.has_perm("jobs.view_job")
     return ("user", user.pk) if may else None
 

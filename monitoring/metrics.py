@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from api.serving import expect_an_answer
 from jobs.policies import policy, tables
 from monitoring import counters
 from monitoring.counters import Counts, Key
@@ -32,10 +33,10 @@ COUNTERS = {
     "deaths": ("attempt_deaths", "Attempts whose process died."),
     "released": ("attempts_released", "Attempts given back by a worker that was stopped."),
     "fenced": ("attempts_fenced", "Attempts that came back after their job had gone to another one."),
+    "republished": ("tickets_republished", "Tickets that were lost and issued again."),
+    "duplicates": ("tickets_refused", "Tickets refused because their job ran or was over: duplicates."),
 }
 EVENTS = {
-    counters.REPUBLISHED: ("tickets_republished", "Tickets that were lost and issued again."),
-    counters.REFUSED: ("tickets_refused", "Tickets refused because their job ran or was over: duplicates."),
     counters.REPLAYED: ("jobs_replayed", "Dead letters replayed."),
 }
 HISTOGRAMS = {
@@ -67,6 +68,7 @@ def _from_postgres() -> list[Metric]:
     """All or nothing: half an answer would look like queues that are empty."""
     up = "1 while PostgreSQL answers."
     try:
+        expect_an_answer()
         counters.fold()
         with transaction.atomic():
             counters.read_only_snapshot()

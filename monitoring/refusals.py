@@ -9,7 +9,7 @@ from django.dispatch import receiver
 
 from jobs.connections import own
 from jobs.signals import ticket_refused
-from monitoring.counters import REFUSED
+from monitoring.rollups import REFUSED
 
 _NOTE = f"""
 INSERT INTO jobs_event (at, job_id, verb, actor, reason, details)

@@ -24,6 +24,7 @@ RECOUNTED = timedelta(minutes=10)
 WAITS_FOR_TRANSACTIONS = timedelta(hours=1)
 STEP = timedelta(hours=2)
 STEPS_PER_RUN = 24
+REPUBLISHED, REFUSED = "ticket republished", "ticket refused"
 
 _RULES = {
     "submitted": "what = 'SUBMITTED'",
@@ -36,6 +37,8 @@ _RULES = {
     "deaths": "what = 'LOST'",
     "released": "what = 'RELEASED'",
     "fenced": "fenced",
+    "republished": "what = 'REPUBLISHED'",
+    "duplicates": "what = 'DUPLICATE'",
 }
 
 
@@ -62,9 +65,11 @@ UNION ALL
 SELECT created_at, queue, task, 'LETTER', true, false, NULL, NULL
   FROM deadletters_deadletter WHERE created_at >= %(since)s AND created_at < %(until)s
 UNION ALL
-SELECT event.at, job.queue, job.task, 'REVOKED', true, false, NULL, NULL
+SELECT event.at, job.queue, job.task, counted.what, true, false, NULL, NULL
   FROM jobs_event AS event JOIN jobs_job AS job ON job.id = event.job_id
- WHERE event.at >= %(since)s AND event.at < %(until)s AND event.verb IN ('cancelled', 'expired')
+  JOIN (VALUES ('cancelled', 'REVOKED'), ('expired', 'REVOKED'), ('{REPUBLISHED}', 'REPUBLISHED'),
+               ('{REFUSED}', 'DUPLICATE')) AS counted(verb, what) ON counted.verb = event.verb
+ WHERE event.at >= %(since)s AND event.at < %(until)s
 """
 
 
@@ -85,8 +90,8 @@ _COUNTED = {
 _NAMES = ", ".join(_COUNTED)
 # Rows there already are counted too, as nothing, so that what has vanished since becomes zero.
 _BUILD = f"""
-INSERT INTO monitoring_rollup AS old (minute, queue, task, republished, duplicates, {_NAMES})
-SELECT date_trunc('minute', at, 'UTC'), queue, task, 0, 0, {", ".join(_COUNTED.values())}
+INSERT INTO monitoring_rollup AS old (minute, queue, task, {_NAMES})
+SELECT date_trunc('minute', at, 'UTC'), queue, task, {", ".join(_COUNTED.values())}
   FROM ({_FACTS}
         UNION ALL
         SELECT minute, queue, task, 'BEFORE', false, false, NULL, NULL

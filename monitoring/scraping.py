@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
 from api.models import ApiToken
+from api.serving import expect_an_answer
 from monitoring.metrics import exposition
 
 SCOPE = "metrics"
@@ -36,6 +37,7 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
     secret = request.headers.get("Authorization", "").removeprefix("Bearer ")
     digest = hashlib.sha256(secret.encode()).digest()
     try:
+        expect_an_answer()
         token = ApiToken.authenticate(secret)
     except (OperationalError, InterfaceError):
         return None if digest in _admitted else HttpResponse("PostgreSQL does not answer.", status=503)

@@ -30,6 +30,8 @@ class Totals:
     deaths: int = 0
     released: int = 0
     fenced: int = 0
+    republished: int = 0
+    duplicates: int = 0
     wait_ms_sum: int = 0
     run_ms_sum: int = 0
     wait_buckets: list[int] = field(default_factory=_empty)

@@ -35,8 +35,9 @@ def database_url() -> str:
 class Fleet:
     """Starts processes, waits until they have enlisted, and ends every one of them."""
 
-    def __init__(self, logs: Path, **environment: str) -> None:
+    def __init__(self, logs: Path, *, root: Path = ROOT, **environment: str) -> None:
         self.logs = logs
+        self.root = root
         self.environment = {
             **FAST,
             "LOG_FORMAT": "plain",
@@ -67,11 +68,12 @@ class Fleet:
     def dispatcher(self, name: str = "dispatcher") -> Worker:
         return self.start(name, ["manage.py", "dispatcher", "--name", name, "--skip-checks"], row=name)
 
-    def web(self, name: str = "web", **environment: str) -> str:
+    def web(self, name: str = "web", *, access_log: bool = False, **environment: str) -> str:
         """A web process; the address it answers at."""
         port = free_port()
         before, self.environment = self.environment, self.environment | environment
-        self.launch(name, ["-m", "uvicorn", "config.asgi:application", "--port", str(port), "--no-access-log"])
+        quiet = [] if access_log else ["--no-access-log"]
+        self.launch(name, ["-m", "uvicorn", "config.asgi:application", "--port", str(port), *quiet])
         self.environment = before
         address = f"http://127.0.0.1:{port}"
         eventually(lambda: _answers(address), within=60, what=f"{name} to answer")
@@ -89,7 +91,7 @@ class Fleet:
         """Start `python command` without waiting for it."""
         with (self.logs / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, *command], cwd=ROOT, env=self._environment(), stdout=log, stderr=log
+                [sys.executable, *command], cwd=self.root, env=self._environment(), stdout=log, stderr=log
             )
 
     def enlisted(self, name: str, *, row: str = "") -> Worker:

@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from celery import current_app
-from django.conf import settings
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
 from jobs.models import IdempotencyKey, Job
-from jobs.ticks import MISSED_AFTER, TickEntry, clock
+from jobs.retention import shortest_retention
+from jobs.schedules import due_after
+from jobs.ticks import MISSED_AFTER, TickEntry
 
 SHOWN = 5
 WINDOWS = (timedelta(minutes=10), timedelta(hours=6), timedelta(days=6), timedelta(days=32))
@@ -68,10 +69,14 @@ def _entry(schedule: PeriodicTask) -> Any:
 
 
 def _upcoming(entry: Any) -> Iterator[datetime]:
-    due = timezone.now()
+    moment = timezone.now()
     for _ in range(SHOWN):
-        due = _due_after(entry, due)
+        due = due_after(entry, moment)
+        if due <= moment:
+            # A clock time that was its only one.
+            return
         yield due
+        moment = due
 
 
 def _past(entry: Any) -> list[datetime]:
@@ -79,7 +84,7 @@ def _past(entry: Any) -> list[datetime]:
     now = timezone.now()
     if not entry.is_job or not entry.model.enabled:
         return []
-    oldest = max(entry.model.date_changed, now - timedelta(days=settings.RETENTION_DAYS) / 2)
+    oldest = max(entry.model.date_changed, now - shortest_retention() / 2)
     found: list[datetime] = []
     for window in WINDOWS:
         found = list(_between(entry, max(oldest, now - window), now))
@@ -89,16 +94,10 @@ def _past(entry: Any) -> list[datetime]:
 
 
 def _between(entry: Any, start: datetime, end: datetime) -> Iterator[datetime]:
-    due = _due_after(entry, start)
+    due = due_after(entry, start)
     while due <= end:
         yield due
-        following = _due_after(entry, due)
+        following = due_after(entry, due)
         if following <= due:
             return
         due = following
-
-
-def _due_after(entry: Any, moment: datetime) -> datetime:
-    # What is left of the time until then, counted from whatever the entry's clock says.
-    due: datetime = clock.now() + entry.schedule.remaining_estimate(moment)
-    return due

@@ -52,6 +52,15 @@ def test_only_old_succeeded_and_revoked_jobs_without_a_key_in_force_go() -> None
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_state_may_have_a_period_of_its_own(settings: Any) -> None:
+    settings.RETENTION_DAYS_BY_STATE = {"SUCCESS": 7, "REVOKED": 90}
+    gone = [make_final("SUCCESS", 8), make_final("REVOKED", 91)]
+    stays = [make_final("SUCCESS", 6), make_final("REVOKED", 89)]
+    assert retention.retire(dry_run=False)["jobs"] == len(gone)
+    assert kept() == {job.pk for job in stays}
+
+
+@pytest.mark.django_db(transaction=True)
 def test_everything_that_belongs_to_a_job_goes_with_it() -> None:
     job = make_final("SUCCESS", 31, key_days=-1)
     Attempt.objects.create(job=job, number=1, outcome="RETRY")

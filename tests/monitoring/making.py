@@ -93,4 +93,6 @@ def _make_past(random: Random, job: Job, moment: Any) -> None:
         make_attempt(job, 20, "REVOKED", at=moment(), delay=None)
     elif job.state == "REVOKED":
         Event.objects.create(job=job, verb=random.choice(["cancelled", "expired"]), at=moment())
-    Event.objects.create(job=job, verb="retry now", at=moment())
+    for verb in ("retry now", "ticket republished", "ticket refused", "ticket refused"):
+        if random.random() < 0.3:
+            Event.objects.create(job=job, verb=verb, at=moment())

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.utils import timezone
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
 
 from api.models import ApiToken
 from deadletters.models import DeadLetter
@@ -71,19 +73,33 @@ def test_a_network_is_let_in_only_when_it_is_named(scrape: Client, settings: Any
     assert scrape.get("/metrics").status_code == 401
 
 
-@pytest.mark.needs_debian("prometheus")
-@pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text; version=1.0.0"])
-def test_promtool_finds_nothing_wrong_with_them(scrape: Client, accept: str) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool comes with Debian's prometheus, which is not installed")
+def scraped(scrape: Client, accept: str) -> bytes:
+    """Everything there may be, in the format asked for."""
     make_history(Random(7), count=60, since=ago(hours=2), until=ago(minutes=1))
     make_worker()
     answer = scrape.get("/metrics", headers={"Accept": accept})
-    assert answer.headers["Content-Type"].startswith(accept.partition(";")[0])
-    if accept == "text/plain":
-        checked = subprocess.run([promtool, "check", "metrics"], input=answer.content, capture_output=True, check=False)
-        assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+    assert answer.headers["Content-Type"].startswith(accept)
+    return answer.content
+
+
+@pytest.mark.needs_debian("prometheus")
+def test_promtool_finds_nothing_wrong_with_them(scrape: Client) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool comes with Debian's prometheus, which is not installed")
+    text = scraped(scrape, "text/plain; version=0.0.4")
+    checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+def test_openmetrics_is_valid_too_and_says_the_same(scrape: Client) -> None:
+    text = scraped(scrape, "application/openmetrics-text; version=1.0.0").decode()
+    strict = list(openmetrics.text_string_to_metric_families(text))
+    plain = list(text_string_to_metric_families(scrape.get("/metrics").content.decode()))
+    assert text.endswith("# EOF\n")
+    assert {sample.name for family in strict for sample in family.samples} == {
+        sample.name for family in plain for sample in family.samples
+    }
 
 
 def test_counters_are_the_same_before_and_after_rollups_fold_and_retention() -> None:
@@ -135,11 +151,13 @@ def test_a_dead_builder_stops_the_counters_but_never_turns_them_back() -> None:
 
 def test_lost_tickets_refused_tickets_and_replays_are_counted() -> None:
     job = make_job()
-    for verb in (counters.REPUBLISHED, counters.REFUSED, counters.REFUSED, counters.REPLAYED, "cancelled"):
-        Event.objects.create(job=job, verb=verb)
-    found = read()
     names = ("tickets_republished_total", "tickets_refused_total", "jobs_replayed_total")
-    assert [counted(found, name) for name in names] == [1, 2, 1]
+    for verb in (rollups.REPUBLISHED, rollups.REFUSED, rollups.REFUSED, counters.REPLAYED, "cancelled"):
+        Event.objects.create(job=job, verb=verb, at=ago(minutes=2))
+    Job.objects.update(created_at=ago(minutes=3))
+    assert [counted(read(), name) for name in names] == [1, 2, 1]
+    rollups.build()
+    assert [counted(read(), name) for name in names] == [1, 2, 1]
 
 
 def test_every_declared_task_is_there_from_the_start() -> None:

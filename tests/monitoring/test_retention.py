@@ -46,6 +46,13 @@ def test_dropped_jobs_go_and_no_job_with_an_open_letter_ever_does() -> None:
     assert DeadLetter.objects.filter(job=both).count() == 2
 
 
+def test_resolved_letters_may_have_a_period_of_their_own(settings: Any) -> None:
+    settings.RETENTION_DAYS_BY_STATE = {"FAILURE": 60}
+    kept, gone = make_dead(100, resolved=59), make_dead(100, resolved=61)
+    assert retention.retire()["letters"] == 1
+    assert set(Job.objects.all()) == {kept} and gone != kept
+
+
 def test_the_letter_of_a_job_that_runs_again_goes_without_it() -> None:
     job = make_dead(100, resolved=31, state="SUCCESS")
     Job.objects.filter(pk=job.pk).update(finished_at=days_ago(1))

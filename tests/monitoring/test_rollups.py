@@ -23,7 +23,9 @@ from tests.fleet import database_url
 from tests.monitoring.making import make_attempt, make_finished, make_history
 
 COUNTED = ["submitted", "started", "succeeded", "failed", "retried", "dead_lettered"]
-COUNTED += ["revoked", "deaths", "released", "fenced"]
+COUNTED += ["revoked", "deaths", "released", "fenced", "republished", "duplicates"]
+VERBS = {"cancelled": "revoked", "expired": "revoked"}
+VERBS |= {"ticket republished": "republished", "ticket refused": "duplicates"}
 
 
 @pytest.fixture
@@ -49,8 +51,8 @@ def facts(until: datetime) -> Iterator[tuple[datetime, Job, str, tuple[datetime,
             yield attempt.ended_at, attempt.job, "fenced", None
     for letter in DeadLetter.objects.filter(created_at__lt=until).select_related("job"):
         yield letter.created_at, letter.job, "dead_lettered", None
-    for event in Event.objects.filter(at__lt=until, verb__in=["cancelled", "expired"]).select_related("job"):
-        yield event.at, event.job, "revoked", None
+    for event in Event.objects.filter(at__lt=until, verb__in=VERBS).select_related("job"):
+        yield event.at, event.job, VERBS[event.verb], None
 
 
 def bucket(start: datetime, end: datetime) -> int:
@@ -146,13 +148,15 @@ def test_what_vanished_from_a_minute_before_it_froze_becomes_zero() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_counts_that_others_add_to_a_rollup_stay() -> None:
-    make_finished(at=minutes_ago(5), run=0.1, wait=0.1)
+def test_a_ticket_refused_late_is_counted_once_in_its_own_minute() -> None:
+    at = minutes_ago(5)
+    job = make_finished(at=at, run=0.1, wait=0.1)
     rollups.build()
-    Rollup.objects.update(republished=7)
-    make_attempt(Job.objects.get(), 9, "RETRY", at=minutes_ago(5), delay=1.0)
+    Event.objects.create(job=job, verb=rollups.REFUSED, at=at)
     rollups.build()
-    assert set(Rollup.objects.values_list("republished", flat=True)) == {7}
+    rollups.build()
+    assert [row.minute for row in Rollup.objects.filter(duplicates=1)] == [rollups.floor_minute(at)]
+    assert overall(totals(Rollup.objects.all(), "queue").values()).duplicates == 1
 
 
 @pytest.mark.django_db(transaction=True)

@@ -13,6 +13,7 @@ from django.core.management import get_commands
 
 from jobs.models import Worker
 from tests.fleet import ROOT
+from tests.operations.shows.image import RELEASES, instructions, without
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
@@ -129,6 +130,17 @@ def test_the_image_installs_the_hashed_lock_and_runs_without_root() -> None:
     assert re.search(r"^USER switchyard$", DOCKERFILE, re.MULTILINE)
     for source in re.findall(r"^COPY (?!--from)(\S+)", DOCKERFILE, re.MULTILINE):
         assert (ROOT / source).exists()
+
+
+def test_the_script_that_follows_the_dockerfile_knows_what_is_in_it() -> None:
+    """It needs root and minutes, so it is run by hand: `python -m tests.operations.shows.image`."""
+    found = list(instructions(DOCKERFILE))
+    assert {word for word, _ in found} == {"FROM", "COPY", "RUN", "WORKDIR", "ENV", "USER", "EXPOSE", "CMD"}
+    bases = [rest for word, rest in found if word == "FROM"]
+    assert all(re.search(rf"^python:({'|'.join(RELEASES)})-", base) for base in bases)
+    leave_out = without(ROOT, (ROOT / ".dockerignore").read_text().split())
+    assert leave_out(str(ROOT), ["tests", ".env", "jobs", "__pycache__"]) == {"tests", ".env", "__pycache__"}
+    assert leave_out(str(ROOT / "jobs"), ["tests", "__pycache__"]) == {"__pycache__"}
 
 
 def test_the_image_holds_no_secrets_and_no_tests() -> None:

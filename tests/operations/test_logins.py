@@ -1,10 +1,7 @@
-import json
-from io import StringIO
 from typing import Any
 
 import pytest
 import redis
-from django.core.management import call_command
 from django.test import Client
 
 from api.logins import FAILURES_OF_ADDRESS, FAILURES_OF_NAME, _client
@@ -52,11 +49,3 @@ def test_without_redis_everybody_may_try(admin: Any, settings: Any) -> None:
     settings.REDIS_URL = f"redis://127.0.0.1:{free_port()}/0"
     assert not log_in("typo")
     assert log_in(PASSWORD)
-
-
-def test_every_dependency_states_a_licence() -> None:
-    output = StringIO()
-    call_command("dependencies", "--json", stdout=output)
-    found = {each["name"]: each["licence"] for each in json.loads(output.getvalue())}
-    assert "BSD" in found["django"]
-    assert all(found[name] != "not stated" for name in ("celery", "redis", "psycopg", "uvicorn"))

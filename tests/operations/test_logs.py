@@ -33,7 +33,10 @@ def test_every_line_of_a_log_that_is_no_terminal_is_json(fleet: Fleet, spoken: A
     assert all({"ts", "level", "logger", "msg"} <= line.keys() for line in spoken[0])
 
 
-@pytest.mark.parametrize("words", ["from a library", "from celery's task logger", "from the root", "from a warning"])
+SPEAKERS = ("a library", "celery's task logger", "the root", "a warning", "a print", "a thread")
+
+
+@pytest.mark.parametrize("words", [f"from {each}" for each in SPEAKERS])
 def test_lines_of_the_task_celery_and_libraries_name_the_job(words: str, spoken: Any) -> None:
     lines, job = spoken
     said = [line for line in lines if words in line["msg"] and line["job_id"] == str(job.pk)]

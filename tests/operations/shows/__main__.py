@@ -1,4 +1,4 @@
-"""`python -m tests.operations.shows demonstration | rolling_deploy | soak`: longer runs, each on fresh servers."""
+"""Longer runs, each on fresh servers: `python -m tests.operations.shows NAME`."""
 
 import os
 import secrets
@@ -16,7 +16,7 @@ from local.children import stop_on_sigterm
 from local.stack import servers
 
 INSIDE = "SHOW_LOGS"
-SHOWS = ("demonstration", "rolling_deploy", "soak")
+SHOWS = ("demonstration", "paged", "rolling_deploy", "soak")
 
 
 def main(arguments: list[str]) -> int:

@@ -16,11 +16,14 @@ NAMES = ("jobs_submitted_total", "jobs_succeeded_total", "attempts_retried_total
 
 def main(arguments: list[str]) -> None:
     with stage.fleet(LOG_FORMAT="json") as fleet:
+        for name in ("a", "b"):
+            fleet.launch_worker(name, queues="high,default,low,solo,system", size=4)
         fleet.dispatcher()
         for name in ("a", "b"):
-            fleet.worker(name, size=4)
+            fleet.enlisted(name)
         stage.say(f"two workers of four processes; submitting {COUNT:,} jobs, every tenth fails once, one for good")
-        stage.submit(1, "flaky", {"failures": 9})
+        # Its tries are 2, 4 and 8 seconds apart: in the line behind the others it would be the last of all.
+        stage.submit(1, "flaky", {"failures": 9}, queue="high")
         stage.submit(COUNT // 10, "flaky", {"failures": 1})
         stage.submit(COUNT - COUNT // 10 - 1, "slow", {"seconds": 0.05})
         running = Job.objects.filter(state="STARTED", worker_id=Worker.objects.get(name="a@test").pk)

@@ -34,8 +34,8 @@ def say(text: str) -> None:
     print(f"{time.monotonic() - BEGAN:6.1f} s  {text}", flush=True)
 
 
-def submit(count: int, task: str, payload: dict[str, Any]) -> None:
-    submit_many([draft(task, payload) for _ in range(count)])
+def submit(count: int, task: str, payload: dict[str, Any], **options: Any) -> None:
+    submit_many([draft(task, payload, **options) for _ in range(count)])
 
 
 def metric(name: str) -> float:

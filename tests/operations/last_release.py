@@ -1,0 +1,29 @@
+"""`python -m tests.operations.last_release [REVISION]`: keep what was released, for tests/operations/test_upgrade.py.
+
+A release is kept as an archive because a checkout may have no history.
+"""
+
+import lzma
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+ARCHIVE = Path(__file__).with_suffix(".tar.xz")
+KEPT = ("api", "config", "deadletters", "jobs", "monitoring", "manage.py", ":(exclude)config/static")
+
+
+def keep(revision: str) -> None:
+    content = subprocess.run(["git", "archive", revision, *KEPT], capture_output=True, check=True).stdout
+    ARCHIVE.write_bytes(lzma.compress(content, preset=9))
+
+
+def unpack(directory: Path) -> Path:
+    """The released code, ready to run, in `directory`."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(directory, filter="data")
+    return directory
+
+
+if __name__ == "__main__":
+    keep(sys.argv[1] if len(sys.argv) > 1 else "HEAD")
