@@ -64,6 +64,7 @@ class ActingAdmin(ReadFirstAdmin):
     """A read-first admin whose actions are verbs, each with its own permission and a confirmation page."""
 
     verbs: tuple[Verb, ...] = ()
+    when_too_many = "narrow the list first."
 
     def get_urls(self) -> list[URLPattern]:
         act = self.admin_site.admin_view(self.act_on_one)
@@ -96,7 +97,7 @@ class ActingAdmin(ReadFirstAdmin):
         if request.method == "POST" and form.is_valid():
             self._act(verb, request, [row], form.cleaned_data["reason"])
             return HttpResponseRedirect(back)
-        titles = {"title": f"{verb.label} {row}?", "button": verb.label}
+        titles = {"title": f"{verb.label} {row}?", "button": f"{verb.label} {self.opts.verbose_name}"}
         page = self._page(verb, request, [row], form) | titles | {"back": back, "one": row}
         return TemplateResponse(request, "admin/confirm_action.html", page)
 
@@ -108,7 +109,7 @@ class ActingAdmin(ReadFirstAdmin):
         is_answer = "ids" in request.POST
         rows = self._named(request) if is_answer else list(selected[: MOST_AT_ONCE + 1])
         if len(rows) > MOST_AT_ONCE:
-            self.message_user(request, f"At most {MOST_AT_ONCE:,} at once: narrow the list first.", messages.ERROR)
+            self.message_user(request, f"At most {MOST_AT_ONCE:,} at once: {self.when_too_many}", messages.ERROR)
             return None
         form = ReasonForm(request.POST if is_answer else None, needs_reason=verb.needs_reason)
         if is_answer and form.is_valid():

@@ -25,6 +25,7 @@ PLACES: dict[str, tuple[Place, ...]] = {
     "Operate": (
         Place("Overview", "admin:index", ""),
         Place("Jobs", "admin:jobs_job_changelist", "jobs.view_job"),
+        Place("Bulk operations", "admin:jobs_bulkoperation_changelist", "jobs.view_job"),
         Place("Dead letters", "admin:deadletters_groups", "deadletters.view_deadletter", "groups", is_loud=True,
               area="/deadletters/deadletter/"),
         Place("Replays", "admin:deadletters_replayoperation_changelist", "deadletters.view_replayoperation"),

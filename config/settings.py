@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
+from pythonjsonlogger.core import RESERVED_ATTRS
 
 from config import env
 
@@ -38,6 +39,12 @@ TASK_ACKS_LATE = env.env_bool("TASK_ACKS_LATE", True)
 KEY_TTL_SECONDS = env.env_number("KEY_TTL_SECONDS", 24 * 3600, int)
 KEY_PATIENCE_MS = 2000
 RETENTION_DAYS = env.env_number("RETENTION_DAYS", 30, int)
+# 0: RETENTION_DAYS. That of FAILURE counts from the resolution of the letter.
+RETENTION_DAYS_BY_STATE = {
+    "SUCCESS": env.env_number("RETENTION_DAYS_SUCCESS", 0, int),
+    "REVOKED": env.env_number("RETENTION_DAYS_REVOKED", 0, int),
+    "FAILURE": env.env_number("RETENTION_DAYS_FAILURE", 0, int),
+}
 
 # Liveness; PostgreSQL's clock decides
 HEARTBEAT_SECONDS = env.env_number("HEARTBEAT_SECONDS", 5.0, float)
@@ -92,7 +99,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "csp.middleware.CSPMiddleware",
+    "api.contentpolicy.OnePolicy",
 ]
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"
@@ -125,6 +132,7 @@ WHITENOISE_USE_FINDERS = True
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = "config.formats"
 
 # Secure by default; plain HTTP only where DEBUG says so
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEBUG
@@ -171,6 +179,8 @@ LOGGING = {
             "()": "pythonjsonlogger.json.JsonFormatter",
             "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s",
             "rename_fields": {"asctime": "ts", "levelname": "level", "name": "logger", "message": "msg"},
+            # uvicorn says its message twice, once with colours.
+            "reserved_attrs": [*RESERVED_ATTRS, "color_message"],
         },
         "plain": {"()": "jobs.logs.PlainFormatter"},
     },
@@ -188,6 +198,8 @@ LOGGING = {
         "httpx": {"level": "WARNING"},
         # Django's own handlers would write every line a second time.
         "django": {"handlers": [], "level": "INFO"},
+        # uvicorn has set up its own by now, which write no JSON.
+        **{name: {"handlers": [], "propagate": True} for name in ("uvicorn", "uvicorn.access")},
     },
     "root": {"handlers": ["console"], "level": env.env_text("LOG_LEVEL", "INFO")},
 }

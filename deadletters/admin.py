@@ -95,6 +95,7 @@ class DeadLetterAdmin(ActingAdmin):
     search_help_text = "A job's id or its beginning, its idempotency key, payload.field:value, or tag:name."
     ordering = ("-created_at", "-id")
     verbs = VERBS
+    when_too_many = "a group's own page replays or drops all of it."
     lede = "Every letter by itself. Their groups, by what went wrong, are the better place to decide."
     empty_title = "No dead letters"
     empty_text = "Every job has succeeded, is waiting, or will be retried."
@@ -145,7 +146,7 @@ class DeadLetterAdmin(ActingAdmin):
 
 @admin.register(ReplayOperation)
 class ReplayOperationAdmin(ReadFirstAdmin):
-    list_display = ("c_name", "state_lamp", "total", "done", "skipped", "pace", "reason", "created_by", "begun", "over")
+    list_display = ("c_name", "state_lamp", "c_sent", "c_skipped", "pace", "reason", "created_by", "begun", "over")
     list_display_links = None
     list_filter = ("state",)
     lede = "Replays of many letters, each at its own pace. They are rows: no restart loses one."
@@ -173,6 +174,14 @@ class ReplayOperationAdmin(ReadFirstAdmin):
     def state_lamp(self, operation: ReplayOperation) -> SafeString:
         lamp = LAMPS[ReplayOperation.State(operation.state)]
         return format_html('<span class="state state-{}">{}</span>', lamp, operation.get_state_display())
+
+    @admin.display(description="sent")
+    def c_sent(self, operation: ReplayOperation) -> str:
+        return f"{operation.done:,} of {operation.total:,}"
+
+    @admin.display(description="left alone")
+    def c_skipped(self, operation: ReplayOperation) -> str:
+        return f"{operation.skipped:,}"
 
     @admin.display(description="started")
     def begun(self, operation: ReplayOperation) -> str:

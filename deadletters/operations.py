@@ -8,14 +8,13 @@ drivers cannot take the same letters or exceed the pace, and an abort waits for 
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connection, transaction
-from django.db.models import Exists, F, OuterRef
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from api.tally import Tally
@@ -23,20 +22,18 @@ from deadletters import replay
 from deadletters.models import DeadLetter, ReplayItem, ReplayOperation
 from deadletters.replaying import replay_together
 from deadletters.resolution import REFUSALS
+from jobs import driving
 from jobs.drafting import draft
 from jobs.errors import Conflict, InvalidJob
-from jobs.ids import uuid7
-from jobs.models import Event, Job
-from jobs.submission import submit
+from jobs.models import Event
 
 TASK = "replay_letters"
-# A job that carries an operation on gives way after this long, so that others of its queue get their turn.
-SLICE_SECONDS = 20.0
 STEP_SECONDS = 0.1
 # Bounds how long a step holds the row, and so how long an abort can take.
 MOST_PER_STEP = 100
-# What a pause of the process or of the database may make up for; more would be a burst.
-CATCH_UP = timedelta(seconds=1)
+# A stall of up to so long is made up for, at no more than twice the pace: whoever chose it meant it as a limit, too.
+CATCH_UP = timedelta(seconds=30)
+HURRY = 2.0
 State = ReplayOperation.State
 
 _CHOOSE = """
@@ -44,14 +41,6 @@ INSERT INTO deadletters_replayitem (operation_id, letter_id, state, note)
 SELECT %s, letter.id, 'WAITING', '' FROM ({letters}) AS letter(id) ORDER BY letter.id
 ON CONFLICT DO NOTHING
 """
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a step has done, and the seconds to the next; None: there is no next for this driver."""
-
-    done: int
-    wait: float | None
 
 
 def start(
@@ -63,7 +52,7 @@ def start(
             filter=filter, created_by=actor, reason=reason, pace=pace, patch=patch
         )
         operation.total = _choose(operation, letters)
-        _hand_over(operation)
+        driving.hand_over(operation, TASK)
         _note(operation, "replay started", actor, reason)
     return operation
 
@@ -78,7 +67,7 @@ def resume(operation_id: int, *, actor: str) -> ReplayOperation:
     with transaction.atomic():
         operation = _move(operation_id, [State.PAUSED], State.RUNNING, actor=actor, verb="replay resumed")
         operation.next_at = None
-        _hand_over(operation)
+        driving.hand_over(operation, TASK)
     return operation
 
 
@@ -96,22 +85,27 @@ def abort(operation_id: int, *, actor: str) -> ReplayOperation:
 
 def drive(operation_id: int, driver: UUID) -> None:
     """Carry an operation on for a while, then hand it to another job."""
-    until = time.monotonic() + SLICE_SECONDS
-    while (step := advance(operation_id, driver)).wait is not None:
-        if time.monotonic() + step.wait > until:
-            _hand_over_from(operation_id, driver, delay=step.wait)
-            return
-        time.sleep(step.wait)
+    mine = driving.driven_by(ReplayOperation.objects.all(), operation_id, driver)
+    began = time.monotonic() - STEP_SECONDS
+
+    def step() -> float | None:
+        nonlocal began
+        since, began = time.monotonic() - began, time.monotonic()
+        return advance(mine, since=since)
+
+    driving.drive(mine, TASK, step)
 
 
-def advance(operation_id: int, driver: UUID) -> Step:
-    """Replay the letters that are due at the operation's pace."""
+def advance(mine: QuerySet[ReplayOperation], *, since: float) -> float | None:
+    """Replay the letters that are due at the operation's pace; the seconds to the next step, None after the last.
+
+    `since` is the seconds from the start of the step before to that of this one.
+    """
     with transaction.atomic():
-        mine = ReplayOperation.objects.select_for_update().filter(pk=operation_id, state=State.RUNNING, driver=driver)
-        operation = mine.annotate(now=Now()).first()
+        operation = mine.select_for_update().annotate(now=Now()).first()
         if operation is None:
-            return Step(0, None)
-        due = _due(operation)
+            return None
+        due = _due(operation, since)
         waiting = operation.items.filter(state=ReplayItem.State.WAITING).select_related("letter__job").order_by("pk")
         items = list(waiting[:due]) if due else []
         if items:
@@ -119,18 +113,12 @@ def advance(operation_id: int, driver: UUID) -> Step:
         elif due:
             operation.state, operation.finished_at = State.DONE, operation.now
         operation.save()
-        return Step(len(items), _wait(operation) if operation.state == State.RUNNING else None)
+        return _wait(operation) if operation.state == State.RUNNING else None
 
 
 def adopt() -> int:
-    """Give every running operation whose job is over (cancelled, say) a new one; how many."""
-    alive = Job.objects.unfinished().filter(pk=OuterRef("driver"))
-    left_alone = ReplayOperation.objects.filter(~Exists(alive), state=State.RUNNING)
-    with transaction.atomic():
-        operations = list(left_alone.select_for_update(skip_locked=True))
-        for operation in operations:
-            _hand_over(operation)
-    return len(operations)
+    """Carry on operations that nobody carries on any more; how many."""
+    return driving.adopt(ReplayOperation.objects.all(), TASK)
 
 
 def why_not(letter: DeadLetter, patch: dict[str, Any] | None) -> str | None:
@@ -169,18 +157,24 @@ def _choose(operation: ReplayOperation, letters: Any) -> int:
         return cursor.rowcount
 
 
-def _due(operation: Any) -> int:
-    """How many letters may be replayed by now, and when the one after them may (a generic cell rate algorithm)."""
+def _due(operation: Any, since: float) -> int:
+    """How many letters to replay now, and when the one after them is due (a generic cell rate algorithm).
+
+    Due times follow from each other and not from when they were met, so that lateness does not add up.
+    """
     earliest = max(operation.next_at or operation.now, operation.now - CATCH_UP)
     if earliest > operation.now:
         return 0
-    count = min(MOST_PER_STEP, 1 + math.floor((operation.now - earliest).total_seconds() * operation.pace))
+    due = 1 + math.floor((operation.now - earliest).total_seconds() * operation.pace)
+    count = min(due, MOST_PER_STEP, math.ceil(HURRY * operation.pace * since))
     operation.next_at = earliest + timedelta(seconds=count / operation.pace)
     return count
 
 
 def _wait(operation: Any) -> float:
-    return max(STEP_SECONDS, (operation.next_at - operation.now).total_seconds())
+    """Until a step's worth is due, or at once when more than that is."""
+    ahead = (operation.next_at - operation.now).total_seconds()
+    return 0.0 if ahead < -STEP_SECONDS else max(STEP_SECONDS, ahead)
 
 
 def _replay(operation: ReplayOperation, items: list[ReplayItem]) -> Tally:
@@ -211,20 +205,6 @@ def _settle(operation: Any, items: list[ReplayItem], tally: Tally) -> None:
     ReplayItem.objects.bulk_update(skipped, ["state", "note", "at"])
     operation.done += len(tally.done)
     operation.skipped += len(items) - len(tally.done)
-
-
-def _hand_over(operation: ReplayOperation, *, delay: float = 0) -> None:
-    """From here on another job, and only that one, may carry it on."""
-    operation.driver = uuid7()
-    operation.save()
-    submit(TASK, {"operation": operation.pk}, job_id=operation.driver, delay=delay)
-
-
-def _hand_over_from(operation_id: int, driver: UUID, *, delay: float) -> None:
-    with transaction.atomic():
-        mine = ReplayOperation.objects.select_for_update().filter(pk=operation_id, state=State.RUNNING, driver=driver)
-        if operation := mine.first():
-            _hand_over(operation, delay=delay)
 
 
 def _move(

@@ -21,17 +21,30 @@ def run_now(schedule: PeriodicTask, *, actor: str, key: str | None = None, scope
         raise Conflict(f"Schedule '{schedule.name}' is about '{schedule.task}', which is no task that makes jobs.")
     task = current_app.tasks[schedule.task]
     payload = registry.bound(task, tuple(entry.args), entry.kwargs)
-    job = submit(task, payload, key=key, scope=scope, **entry.job_options())
+    job = submit(task, payload, key=key, scope=scope, **entry.job_options() | _expiry(entry))
     if not job.replayed:
         Event.objects.create(job=job, verb="run now", actor=actor, details={"schedule": schedule.name})
     return job
 
 
 def next_run(schedule: PeriodicTask) -> datetime | None:
-    """When it is due next, as far as this clock and its own tell; None while it is off."""
-    if not schedule.enabled:
-        return None
-    entry: Any = TickEntry(schedule, app=current_app)
+    """When it is due next; None while it is off, and after its only time."""
     now = timezone.now()
-    remaining: timedelta = entry.schedule.remaining_estimate(now)
-    return now + remaining
+    due = due_after(TickEntry(schedule, app=current_app), now) if schedule.enabled else now
+    return due if due > now else None
+
+
+def due_after(entry: Any, moment: datetime) -> datetime:
+    """The first time after a moment at which an entry is due.
+
+    An entry reads beat's clock, which stands still in every process but beat: here the moment itself is its present.
+    """
+    entry.schedule.nowfun = lambda: moment
+    remaining: timedelta = entry.schedule.remaining_estimate(moment)
+    return moment + remaining
+
+
+def _expiry(entry: Any) -> dict[str, datetime]:
+    """Seconds until it expires count from now, not from beat's clock."""
+    seconds = entry.options.get("expires")
+    return {"expires_at": timezone.now() + timedelta(seconds=seconds)} if isinstance(seconds, int) else {}

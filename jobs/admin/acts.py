@@ -3,16 +3,13 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from django.utils import timezone
-
 from api.confirmation import Verb, row_by_row
 from api.tally import Tally, on_each
-from jobs.cancellation import cancel, reinstate, retry_now
+from jobs.cancellation import cancel, had_their_key_taken_over, reinstate, retry_now
 from jobs.errors import JobError
-from jobs.models import Event, Job, Queue
+from jobs.models import Job, Queue
 from jobs.pausing import pause, resume
-from jobs.states import State
-from jobs.submission import KEY_TAKEN_OVER
+from jobs.together import why_not_cancel, why_not_reinstate, why_not_retry
 
 REFUSED = (JobError, Job.DoesNotExist)
 
@@ -37,21 +34,9 @@ def resume_all(queues: Sequence[Queue], *, actor: str, reason: str) -> Tally:
     return on_each(queues, lambda queue: resume(queue.pk, actor=actor, reason=reason), refusals=REFUSED)
 
 
-def _why_not_cancel(job: Job) -> str | None:
-    return f"it is {job.get_state_display().lower()} already" if job.is_final else None
-
-
-def _why_not_retry(job: Job) -> str | None:
-    if job.state == State.RETRY or (job.state == State.PENDING and job.run_at > timezone.now()):
-        return None
-    return "it is due already" if job.state == State.PENDING else f"it is {job.get_state_display().lower()}"
-
-
 def _not_reinstated(jobs: Sequence[Job]) -> dict[UUID, str]:
-    taken_over = Event.objects.filter(job__in=jobs, verb=KEY_TAKEN_OVER).values_list("job_id", flat=True)
-    refused = dict.fromkeys(taken_over, "its idempotency key belongs to a later job")
-    others = {job.pk: f"it is {job.get_state_display().lower()}" for job in jobs if job.state != State.REVOKED}
-    return refused | others
+    taken = had_their_key_taken_over([job.pk for job in jobs])
+    return {job.pk: why for job in jobs if (why := why_not_reinstate(job, taken))}
 
 
 JOB_VERBS = (
@@ -62,7 +47,7 @@ JOB_VERBS = (
         permission="jobs.cancel_job",
         consequence="Waiting jobs are revoked at once. Running ones are ended by their worker within seconds.",
         act=cancel_all,
-        refusals=row_by_row(_why_not_cancel),
+        refusals=row_by_row(why_not_cancel),
         is_destructive=True,
     ),
     Verb(
@@ -72,7 +57,7 @@ JOB_VERBS = (
         permission="jobs.retry_job",
         consequence="Jobs that wait for a retry, or for their time, become due at once. Their retries still count.",
         act=retry_all,
-        refusals=row_by_row(_why_not_retry),
+        refusals=row_by_row(why_not_retry),
         needs_reason=False,
     ),
     Verb(

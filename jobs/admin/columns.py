@@ -27,7 +27,7 @@ def hint(job: Any) -> str | SafeString:
 
 def tries(job: Job) -> str:
     """Tries since the job was submitted or replayed, of those it has; deaths are counted apart."""
-    begun = job.retries if job.state in WAITING else job.retries + 1
+    begun = job.retries if job.state in WAITING or not job.attempt else job.retries + 1
     died = f", died {job.deaths} of {job.max_deaths} times" if job.deaths else ""
     return f"{begun} / {job.max_retries + 1}{died}"
 

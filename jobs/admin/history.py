@@ -20,7 +20,14 @@ class OfJob:
     def job_link(self, row: Any) -> str | SafeString:
         if row.job_id is None:
             return ""
-        return format_html('<a href="{}">{}</a>', reverse("admin:jobs_job_change", args=[row.job_id]), row.job_id)
+        page = reverse("admin:jobs_job_change", args=[row.job_id])
+        return format_html('<a class="mono" href="{0}" title="{1}">{2}</a>', page, row.job_id, str(row.job_id)[:13])
+
+
+class WhenFilter(admin.DateFieldListFilter):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.title = "when"
 
 
 class AttemptColumns(OfJob):
@@ -84,7 +91,7 @@ class EventAdmin(EventColumns, ReadFirstAdmin):
     list_display = ("verb", "when", "actor", "reason", "about", "job_link")
     list_title = "Audit trail"
     lede = "Who did what, when and why. Nothing here is ever edited."
-    list_filter = ("at",)
+    list_filter = (("at", WhenFilter),)
     ordering = ("-at", "-pk")
     fields = ("verb", "at", "actor", "reason", "job_link", "details_text")
 

@@ -13,14 +13,15 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from api.confirmation import ActingAdmin
+from api.confirmation import MOST_AT_ONCE, ActingAdmin, Verb
 from api.masking import masked
 from api.readable import readable_json, readable_traceback
 from api.readfirst import ago
-from jobs import why
+from jobs import operations, why
 from jobs.admin import columns
 from jobs.admin.acts import JOB_VERBS
-from jobs.admin.listing import CreatedFilter, JobList, StateFilter, every
+from jobs.admin.listing import CreatedFilter, JobList, StateFilter, every, wanted
+from jobs.admin.operations import VERBS, ask
 from jobs.admin.policies import policies_page
 from jobs.admin.searching import SEARCH_HELP, QueueFilter, TaskFilter, found, is_about_secrets, unsearchable
 from jobs.admin.story import Story
@@ -100,6 +101,14 @@ class JobAdmin(ActingAdmin):
             "links": [link for links in LINKS for link in links(job)],
         }
         return TemplateResponse(request, "admin/jobs/job/story.html", context)
+
+    def confirm(self, verb: Verb, request: HttpRequest, selected: QuerySet) -> HttpResponse | None:
+        """Everything that matches is an operation when it is more than one request may touch."""
+        if request.POST.get("select_across") != "1" or verb.name not in VERBS or "ids" in request.POST:
+            return super().confirm(verb, request, selected)
+        if (number := operations.count(wanted(request, request.GET.get("q", "")))) > MOST_AT_ONCE:
+            return ask(self, verb, request, number)
+        return super().confirm(verb, request, selected.filter(finished_at=None))
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str) -> tuple[QuerySet, bool]:
         if not search_term.strip():

@@ -113,13 +113,14 @@ def wanted(request: HttpRequest, text: str) -> Wanted:
     """The list's filters and its search, as the API would be asked."""
     span = CREATED.get(request.GET.get("created", ""))
     labelled = LABELLED.fullmatch(text.strip())
-    said = labelled["value"].strip() if labelled else ""
+    said = labelled["value"].strip() if labelled else text.strip()
     return Wanted(
         status=request.GET.get(StateFilter.parameter_name) or None,
         task=request.GET.get("task") or None,
         queue=request.GET.get("queue") or None,
         tag=said if labelled and labelled["tag"] else None,
         since=timezone.now() - span[1] if span else None,
+        identity=said if said and not labelled else None,
         payload={labelled["field"]: said} if labelled and labelled["field"] else {},
     )
 

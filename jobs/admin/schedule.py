@@ -69,7 +69,12 @@ class ScheduleAdmin(PeriodicTaskAdmin):
             text = '<button class="button soft small" formaction="{}" formnovalidate>Run now</button>'
             return format_html(text, address) if may_run else ""
 
-        return [c_name, "scheduler", "enabled", c_next, c_last, c_missed, c_buttons]
+        return [c_name, "c_when", "enabled", c_next, c_last, c_missed, c_buttons]
+
+    @admin.display(description="schedule")
+    def c_when(self, schedule: PeriodicTask) -> SafeString:
+        raw = str(schedule.scheduler)
+        return format_html('<span title="{}">{}</span>', raw, getattr(schedule.crontab, "human_readable", raw))
 
     def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **options: Any) -> Any:
         context = dict(options.pop("extra_context", None) or {})

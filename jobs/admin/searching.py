@@ -2,7 +2,6 @@
 
 import re
 from typing import Any
-from uuid import UUID
 
 from django.conf import settings
 from django.contrib import admin
@@ -10,14 +9,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from jobs import registry
-from jobs.browsing import LOOKED_AT
-from jobs.models import IdempotencyKey, JobLabel
+from jobs.browsing import LOOKED_AT, identified
+from jobs.models import JobLabel
 from jobs.policies import policy
 
 SEARCH_HELP = "An id or its beginning, an idempotency key, payload.field:value, or tag:name."
 LABELLED = re.compile(r"(?:payload\.(?P<field>[^:\s]+)|(?P<tag>tag)):(?P<value>.+)", re.DOTALL)
-ID_PREFIX = re.compile(r"[0-9a-f]{4,32}")
-MOST_KEYS = 100
 # Pages of a bounded look that an export may take.
 SEARCHED = 40
 
@@ -28,13 +25,7 @@ def found(jobs: QuerySet, text: str) -> QuerySet:
     if labelled := LABELLED.fullmatch(text):
         label = f"{labelled['field'] or 'tag'}:{labelled['value'].strip()}"
         return jobs.filter(pk__in=JobLabel.objects.filter(label=label).values("job"))
-    keyed = list(IdempotencyKey.objects.filter(key=text).values_list("job_id", flat=True)[:MOST_KEYS])
-    if keyed:
-        return jobs.filter(pk__in=keyed)
-    prefix = text.replace("-", "").lower()
-    if not ID_PREFIX.fullmatch(prefix):
-        return jobs.none()
-    return jobs.filter(pk__range=(UUID(prefix.ljust(32, "0")), UUID(prefix.ljust(32, "f"))))
+    return identified(jobs, text)
 
 
 def unsearchable(text: str) -> str | None:

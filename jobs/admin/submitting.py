@@ -143,15 +143,26 @@ def _require(request: HttpRequest) -> None:
 
 def _limits(about: dict[str, Any]) -> str:
     """A schema's limits as a person reads them."""
-    words = {
-        "minimum": "at least {}", "maximum": "at most {}", "exclusiveMinimum": "more than {}",
-        "minLength": "at least {} characters", "maxLength": "at most {} characters", "pattern": "like {}",
-        "format": "an {} address",
-    }  # fmt: skip
-    parts = [text.format(about[name]) for name, text in words.items() if name in about]
+    parts = _said(about)
     if about.get("type") in ("object", "array") or "$ref" in about:
         parts.append("JSON")
     for each in about.get("anyOf", ()):
-        parts += [text.format(each[name]) for name, text in words.items() if name in each]
+        parts += _said(each)
     said = ", ".join(dict.fromkeys(parts))
     return said[:1].upper() + said[1:]
+
+
+def _said(about: dict[str, Any]) -> list[str]:
+    words = {
+        "minimum": "at least {}", "maximum": "at most {}", "exclusiveMinimum": "more than {}",
+        "minLength": "at least {} characters", "maxLength": "at most {} characters", "pattern": "matches {}",
+        "format": "an {} address",
+    }  # fmt: skip
+    if {"minLength", "maxLength"} <= about.keys():
+        between = f"{about['minLength']} to {about['maxLength']} characters"
+        return [between, *_said({name: value for name, value in about.items() if not name.endswith("Length")})]
+    return [text.format(_plain(about[name])) for name, text in words.items() if name in about]
+
+
+def _plain(limit: Any) -> Any:
+    return int(limit) if isinstance(limit, float) and limit.is_integer() else limit

@@ -36,10 +36,12 @@ class WithButtons(ActingAdmin):
 
 @admin.register(Worker)
 class WorkerAdmin(WithButtons):
-    list_display = ("c_name", "kind", "takes", "concurrency", "host", "pid", "heartbeat", "started")
+    list_display = ("c_name", "kind", "takes", "processes", "host", "pid", "heartbeat", "started")
     list_display_links = None
     list_filter = ("state", "kind")
     ordering = ("-heartbeat_at", "-pk")
+    fields = ("kind", "state", "takes", "processes", "started_at", "heartbeat_at", "stop_requested_at", "lease_until",
+              "host", "pid", "boot_id", "pid_ns")  # fmt: skip
     verbs = WORKER_VERBS
     lede = "Processes that keep the house running, those that beat last first."
     empty_title = "No process has enlisted yet"
@@ -55,6 +57,10 @@ class WorkerAdmin(WithButtons):
     @admin.display(description="queues")
     def takes(self, worker: Worker) -> str:
         return ", ".join(worker.queues)
+
+    @admin.display(description="processes")
+    def processes(self, worker: Worker) -> str:
+        return str(worker.concurrency or "")
 
     @admin.display(description="heartbeat")
     def heartbeat(self, worker: Worker) -> str:
@@ -80,7 +86,7 @@ class QueueAdmin(WithButtons):
 
     def status(self, queue: Queue) -> SafeString:
         if not queue.is_paused:
-            return format_html('<span class="state state-{}">{}</span>', "success", "Running")
+            return format_html('<span class="state state-{}">{}</span>', "success", "Flowing")
         said = ": ".join(filter(None, [queue.paused_by, queue.pause_reason]))
         return format_html('<span class="state state-retry">Paused</span> <span class="hint">{}</span>', f"by {said}")
 

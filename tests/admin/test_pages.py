@@ -8,12 +8,12 @@ from django.test.utils import CaptureQueriesContext
 
 from api.models import ApiToken
 from deadletters.models import DeadLetter, ReplayItem, ReplayOperation
-from jobs.models import Attempt, Effect, Event, IdempotencyKey, Job, JobLabel, Queue, Worker
+from jobs.models import Attempt, BulkOperation, Effect, Event, IdempotencyKey, Job, JobLabel, Queue, Worker
 from tests.admin.acting import list_of, page_of, text_of
 from tests.deadletters.making import make_letter
 from tests.making import make_job
 
-MODELS = [Job, Attempt, Event, Effect, IdempotencyKey, JobLabel, Worker, Queue]
+MODELS = [Job, BulkOperation, Attempt, Event, Effect, IdempotencyKey, JobLabel, Worker, Queue]
 MODELS += [DeadLetter, ReplayOperation, ReplayItem, ApiToken]
 
 
@@ -22,6 +22,7 @@ def make_one_of_each(boss: Client, number: int = 0) -> None:
     Event.objects.create(job_id=letter.job_id, verb="cancel requested", actor="mira", reason="x")
     Effect.objects.create(job_id=letter.job_id, name="charge", outcome={"id": 1})
     Queue.objects.get_or_create(name=f"queue-{number}")
+    BulkOperation.objects.create(verb="cancel", filter={"queue": "low"}, reason="x", created_by="mira")
     operation = ReplayOperation.objects.create(reason="x", pace=1, created_by="mira")
     ReplayItem.objects.create(operation=operation, letter=letter)
     Worker.objects.create(kind="worker", name=f"w{number}", host="here", pid=1)

@@ -9,7 +9,9 @@ from django.urls import reverse
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from deadletters.models import DeadLetter, ReplayOperation
-from jobs.models import Job, Worker
+from jobs import operations
+from jobs.browsing import Wanted
+from jobs.models import BulkOperation, Job, Worker
 from jobs.submission import submit
 from monitoring.models import Report
 from tests.browser.failed import make_failed
@@ -36,6 +38,9 @@ def own_pages() -> list[str]:
         PeriodicTask.objects.get_or_create(name="a schedule", task="flaky", interval=minute)
         period = {"period_start": waiting.created_at, "period_end": waiting.created_at}
         Report.objects.create(kind="failures", **period, data=A_REPORT)
+        skips = {"skips": {"it is due already": 2}, "total": 5, "done": 3, "skipped": 2}
+        operations.start("retry_now", Wanted(tag="nobody", payload={}), actor="mira", reason="look")
+        BulkOperation.objects.update(**skips)
     letter = DeadLetter.objects.filter(fingerprint="a-page")[0]
     job = letter.job
     queue = reverse("admin:jobs_queue_act", args=["high", "pause"])
@@ -46,7 +51,8 @@ def own_pages() -> list[str]:
         "/admin/jobs/job/submit/", "/admin/jobs/job/submit/send_email/", "/admin/jobs/job/policies/",
         groups, f"{groups}a-page/", f"{groups}a-page/drop/", f"{groups}?queue=low", change(letter),
         "/admin/deadletters/deadletter/", "/admin/deadletters/replayoperation/",
-        change(ReplayOperation.objects.order_by("pk")[0]), "/admin/jobs/queue/", queue, "/admin/jobs/worker/",
+        change(ReplayOperation.objects.order_by("pk")[0]), "/admin/jobs/bulkoperation/",
+        change(BulkOperation.objects.order_by("pk")[0]), "/admin/jobs/queue/", queue, "/admin/jobs/worker/",
         change(Worker.objects.order_by("pk")[0]), "/admin/jobs/event/", "/admin/monitoring/report/",
         reverse("report", args=[Report.objects.order_by("pk")[0].pk]), "/admin/api/apitoken/",
         "/admin/api/apitoken/add/",

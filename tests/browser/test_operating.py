@@ -6,6 +6,8 @@ from typing import Any
 from django.urls import reverse
 
 from deadletters.models import DeadLetter, ReplayOperation
+from jobs.bulk import submit_many
+from jobs.drafting import draft
 from jobs.models import Event, Job, Queue
 from jobs.submission import submit
 from tests.browser.failed import make_failed
@@ -76,6 +78,19 @@ def test_a_running_job_is_cancelled_with_a_reason(person: Come) -> None:
     mira.sees("Revoked", css="#job-state")
     mira.sees("cancel requested by operator: wrong customer")
     assert Job.objects.get(pk=job.pk).state == "REVOKED"
+
+
+def test_all_jobs_that_match_are_cancelled_in_the_background(person: Come) -> None:
+    far = {"queue": "low", "run_at": "2100-01-01T00:00:00Z", "tags": ["a-bulk"]}
+    submit_many([draft("flaky", {"failures": 0}, **far) for _ in range(1200)])  # type: ignore[arg-type]
+    mira = person("operator").open("/admin/jobs/job/?q=tag:a-bulk")
+    mira.click("#action-toggle").press("Select all that match").press("Cancel")
+    mira.sees("Cancel 1,200 jobs?")
+    mira.write("#id_reason", "wrong import").click("button.destructive")
+    mira.sees("Done", css="#operation-state")
+    mira.sees("1,200", css="#operation-done")
+    mira.sees("bulk operation started by operator")
+    assert Job.objects.filter(tags=["a-bulk"], state="REVOKED").count() == 1200
 
 
 def test_the_page_of_a_running_job_shows_its_progress_live(person: Come) -> None:

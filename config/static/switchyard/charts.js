@@ -11,9 +11,10 @@
         probe.style.color = `var(--${name})`;
         return getComputedStyle(probe).color;
     };
+    const day = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", timeZone: "UTC" });
     const clock = (seconds) => {
-        const at = new Date(seconds * 1000).toISOString();
-        return data.step >= 7200 ? at.slice(5, 10) : at.slice(11, 16);
+        const at = new Date(seconds * 1000);
+        return data.step >= 7200 ? day.format(at) : at.toISOString().slice(11, 16);
     };
     const wait = (seconds) => (seconds >= 60 ? `${Math.round(seconds / 60)} min` : seconds >= 1 ? `${Math.round(seconds)} s` : `${Math.round(seconds * 1000)} ms`);
     const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
@@ -35,23 +36,30 @@
         return numbers.map((number) => number / (data.step / 60));
     }
 
-    function throughput() {
+    // What the card is taller than its contents, because its neighbours are, goes to its charts.
+    function spare() {
+        const section = card.querySelector(".charts"), bottom = (element) => element.getBoundingClientRect().bottom;
+        return Math.max(0, bottom(section) - bottom(section.lastElementChild) - parseFloat(getComputedStyle(section).paddingBottom) - 1);
+    }
+
+    function throughput(more) {
         const failed = perMinute(data.failed), retried = perMinute(data.retried), succeeded = perMinute(data.succeeded);
         const two = failed.map((number, index) => number + retried[index]);
         const three = two.map((number, index) => number + succeeded[index]);
         // The tallest first: each covers the lower part of the one before.
         const series = [{}, bars("chart-success"), bars("chart-retry"), bars("chart-failure")];
-        return [shared("throughput", 190, { series, axes: axes(compact), scales: whole }), [data.at, three, two, failed]];
+        return [shared("throughput", 190 + 0.6 * more, { series, axes: axes(compact), scales: whole }), [data.at, three, two, failed]];
     }
 
-    function waits() {
+    const WAITS = [0.01, 0.1, 1, 10, 60, 600, 3600];
+    function waits(more) {
         const line = (name) => ({ stroke: colour(`chart-${name}`), width: 2, spanGaps: true, points: { show: data.at.length < 4, size: 4 } });
         const names = ["low", "default", "high"];
-        const scales = { y: { distr: 3, range: (_, low, high) => [Math.min(low || 0.1, 0.1), Math.max(high || 1, 10)] } };
+        const scales = { y: { distr: 3, range: (_, low, high) => [Math.min(low || 0.1, 0.1), WAITS.find((mark) => mark >= Math.max(high || 1, 10)) ?? high] } };
         const marks = axes((_, numbers) => numbers.map(wait));
-        marks[1].splits = () => [0.01, 0.1, 1, 10, 60, 600, 3600];
+        marks[1].splits = () => WAITS;
         marks[1].filter = (_, splits) => splits;
-        return [shared("wait", 160, { series: [{}, ...names.map(line)], axes: marks, scales }), [data.at, ...names.map((name) => data.wait_p95[name])]];
+        return [shared("wait", 160 + 0.4 * more, { series: [{}, ...names.map(line)], axes: marks, scales }), [data.at, ...names.map((name) => data.wait_p95[name])]];
     }
 
     function letters() {
@@ -75,10 +83,11 @@
         if (!data) return;
         card.append(probe);
         drawn.forEach((chart) => chart.destroy());
-        drawn = Object.entries({ throughput: throughput(), wait: waits(), letters: letters() }).map(
+        describe();
+        const more = spare();
+        drawn = Object.entries({ throughput: throughput(more), wait: waits(more), letters: letters() }).map(
             ([name, [options, numbers]]) => new uPlot(options, numbers, document.getElementById(`chart-${name}`)));
         probe.remove();
-        describe();
         card.dataset.drawn = data.at.at(-1);
     }
 

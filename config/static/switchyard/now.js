@@ -7,8 +7,9 @@
 
     const age = (seconds) => {
         if (seconds < 10) return `${seconds.toFixed(1)} s`;
-        if (seconds < 60) return `${seconds.toFixed(0)} s`;
-        if (seconds < 600) return `${Math.floor(seconds / 60)} min ${(seconds % 60).toFixed(0)} s`;
+        const whole = Math.round(seconds);
+        if (whole < 60) return `${whole} s`;
+        if (whole < 600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
         if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
         return seconds < 86400 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86400)} d`;
     };
