@@ -13,7 +13,8 @@ from pydantic import ConfigDict
 from pydantic import ValidationError as PydanticError
 
 from api.bodies import StrictParser, escaped
-from api.problems import BY_STATUS, KINDS, MEDIA_TYPE, RETRY_SOON, Problem
+from api.parameters import only_known_parameters
+from api.problems import BY_STATUS, KINDS, MEDIA_TYPE, Problem, database_away
 
 logger = logging.getLogger("api")
 PROBLEM = "Problem"
@@ -48,6 +49,7 @@ class ContractAPI(NinjaAPI):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(parser=StrictParser(), **options)
+        self.add_decorator(only_known_parameters)
 
     def set_default_exception_handlers(self) -> None:
         for error, answer in ANSWERS.items():
@@ -69,7 +71,7 @@ def as_problem(error: Exception) -> Problem:
     """The problem that an error of pydantic or of the database is."""
     if isinstance(error, PydanticError):
         return _invalid([{**each, "loc": ("body", "", *each["loc"])} for each in error.errors(include_url=False)])
-    return Problem("unavailable", "The database does not answer.", headers=RETRY_SOON, down=["database"])
+    return database_away()
 
 
 def _complete(operation: dict[str, Any], refusals: Sequence[int]) -> None:

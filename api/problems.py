@@ -74,6 +74,11 @@ class Problem(Exception):
         return HttpResponse(content, status=self.status, content_type=MEDIA_TYPE, headers=headers)
 
 
+def database_away() -> Problem:
+    """PostgreSQL cannot be reached, or does not answer."""
+    return Problem("unavailable", "The database does not answer.", headers=RETRY_SOON, down=["database"])
+
+
 def invalid(pointer: str, detail: str) -> Problem:
     """One thing wrong in the body, by JSON Pointer."""
     errors = [{"pointer": pointer, "detail": detail}]

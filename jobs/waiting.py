@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db import Error as DjangoError
 
 from api.serving import in_background
+from api.stopping import when_stopping
 from jobs.models import Job
 
 BEAT_SECONDS = 0.1
@@ -19,8 +20,17 @@ class _Watch:
     def __init__(self) -> None:
         self.waiting: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
         self.looking: asyncio.Task[None] | None = None
+        self.is_closed = False
+
+    def close(self) -> None:
+        """Nobody waits any longer: the process is about to end."""
+        self.is_closed = True
+        for job_id in self.waiting:
+            self._release(job_id)
 
     async def finished(self, job_id: UUID, timeout: float) -> None:
+        if self.is_closed:
+            return
         over = asyncio.Event()
         self.waiting[job_id].add(over)
         if self.looking is None or self.looking.done():
@@ -41,16 +51,20 @@ class _Watch:
                 # The database is away: those who wait get their time-out, as if nothing had happened yet.
                 over = []
             for job_id in over:
-                for event in self.waiting.get(job_id, ()):
-                    event.set()
+                self._release(job_id)
             await asyncio.sleep(BEAT_SECONDS)
+
+    def _release(self, job_id: UUID) -> None:
+        for event in self.waiting.get(job_id, ()):
+            event.set()
 
 
 _watch = _Watch()
+when_stopping(_watch.close)
 
 
 async def finished(job_id: UUID, timeout: float) -> None:
-    """Return once the job is final, or after `timeout` seconds."""
+    """Return once the job is final, after `timeout` seconds, or when this process is told to stop."""
     await _watch.finished(job_id, timeout)
 
 

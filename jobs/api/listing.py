@@ -10,6 +10,7 @@ from ninja import Field, Query, Router, Schema
 from api.bodies import unstorable
 from api.moments import Moment
 from api.paging import Cursor, Limit, decoded
+from api.parameters import also_under
 from api.problems import invalid_parameter
 from api.tokens import allowed, sees_payloads
 from jobs import registry
@@ -43,6 +44,7 @@ class TaskType(Schema):
 
 
 @router.get("/tasks", response={200: JobPage}, description=f"Jobs, newest first. {ABOUT_PAYLOAD}")
+@also_under(PAYLOAD)
 def list_tasks(
     request: HttpRequest,
     *,

@@ -1,6 +1,8 @@
 """What the API says about jobs, field by field. Names are a contract: fields are added, never renamed."""
 
+import json
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,16 +13,23 @@ from pydantic import Field
 from api.bodies import Body
 from api.masking import masked
 from jobs import registry
+from jobs.connections import on_django
 from jobs.models import Job
 from jobs.policies import policy
 
-# The call made most often. Through the ORM, compiling this costs more than running it and answering (measured).
-_DETAILED = """
-SELECT job.*, key.key AS given_key,
+_SAME = ("attempt", "retries", "queue", "tags", "error", "error_code", "fingerprint",
+         "created_at", "run_at", "started_at", "finished_at")  # fmt: skip
+_MORE = ("traceback", "max_retries", "deaths", "expires_at", "cancel_requested_at", "callback_url")
+_COLUMNS = ("id", "state", "task", *_SAME, *_MORE)
+_JSON = ("payload", "result", "progress")
+# The call made most often. Through the ORM, this would cost more than running it and answering (measured).
+_DETAILED = f"""
+SELECT {", ".join(f"job.{name}" for name in (*_COLUMNS, *_JSON))}, key.key AS given_key,
        (SELECT name FROM jobs_worker AS w WHERE w.id = job.worker_id) AS worker_name,
        (SELECT count(*) FROM jobs_event AS e WHERE e.job_id = job.id AND e.verb = 'replayed') AS replays
-  FROM jobs_job AS job LEFT JOIN jobs_idempotencykey AS key ON key.job_id = job.id WHERE job.id = %s
+  FROM jobs_job AS job LEFT JOIN jobs_idempotencykey AS key ON key.job_id = job.id WHERE job.id = %(id)s::uuid
 """
+_NAMES = (*_COLUMNS, *_JSON, "given_key", "worker_name", "replays")
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Tag = Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -128,19 +137,20 @@ class JobAttempt(Schema):
 
 
 def detailed(job_id: UUID) -> Any:
-    """The job with what its status names from other tables; raises Job.DoesNotExist."""
-    for job in Job.objects.raw(_DETAILED, [job_id]):
-        return job
+    """What a job's row says, with what its status names from other tables; raises Job.DoesNotExist."""
+    for row in on_django(_DETAILED, {"id": job_id}):
+        job = dict(zip(_NAMES, row, strict=True))
+        return SimpleNamespace(**job | {name: job[name] and json.loads(job[name]) for name in _JSON}, pk=job["id"])
     raise Job.DoesNotExist(job_id)
 
 
 def status(job: Any, *, unmasked: bool) -> dict[str, Any]:
     hidden = () if unmasked else policy(job.task).redacted
-    more = ("traceback", "max_retries", "deaths", "progress", "expires_at", "cancel_requested_at", "callback_url")
     return (
         summary(job)
-        | {name: getattr(job, name) for name in more}
+        | {name: getattr(job, name) for name in _MORE}
         | {
+            "progress": job.progress,
             "result": masked(job.result, hidden),
             "payload": masked(job.payload, hidden),
             "worker": job.worker_name,
@@ -151,9 +161,7 @@ def status(job: Any, *, unmasked: bool) -> dict[str, Any]:
 
 
 def summary(job: Any) -> dict[str, Any]:
-    same = ("attempt", "retries", "queue", "tags", "error", "error_code", "fingerprint",
-            "created_at", "run_at", "started_at", "finished_at")  # fmt: skip
-    return {name: getattr(job, name) for name in same} | {
+    return {name: getattr(job, name) for name in _SAME} | {
         "task_id": job.pk,
         "status": job.state,
         "task_type": job.task,

@@ -17,21 +17,35 @@ JOB = {"task_type": "flaky", "payload": {"failures": 0}, "tags": ["load"]}
 IDLE = JOB | {"run_at": "2100-01-01T00:00:00Z"}
 
 
+SUBMIT, STATUS = "submit", "status"
+
+
 @dataclass
 class Load:
     """What came of it: seconds from when each request was due until its answer was there, and what failed."""
 
-    seconds: list[float] = field(default_factory=list)
+    times: dict[str, list[float]] = field(default_factory=lambda: {SUBMIT: [], STATUS: []})
     errors: list[str] = field(default_factory=list)
 
+    @property
+    def seconds(self) -> list[float]:
+        return [*self.times[SUBMIT], *self.times[STATUS]]
+
     def percentile(self, percent: float) -> float:
-        return sorted(self.seconds)[int(len(self.seconds) * percent / 100)]
+        return percentile(self.seconds, percent)
 
     def __str__(self) -> str:
-        figures = ", ".join(f"p{percent} {self.percentile(percent) * 1000:.0f} ms" for percent in (50, 95, 99))
-        return (
-            f"{len(self.seconds)} requests, {figures}, max {max(self.seconds) * 1000:.0f} ms, errors {len(self.errors)}"
-        )
+        lines = [_line("all", self.seconds), *(_line(name, seconds) for name, seconds in self.times.items())]
+        return "\n".join([*lines, f"errors {len(self.errors)}", *self.errors[:5]])
+
+
+def percentile(seconds: list[float], percent: float) -> float:
+    return sorted(seconds)[int(len(seconds) * percent / 100)]
+
+
+def _line(name: str, seconds: list[float]) -> str:
+    figures = ", ".join(f"p{percent} {percentile(seconds, percent) * 1000:.0f} ms" for percent in (50, 95, 99))
+    return f"{name:7} {len(seconds)} requests, {figures}, max {max(seconds) * 1000:.0f} ms"
 
 
 async def load(address: str, token: str, *, rate: float, seconds: float, idle: bool) -> Load:
@@ -64,7 +78,7 @@ async def _client(
         method = "POST" if is_submit else "GET"
         writer.write(f"{method} /api/tasks/{path} HTTP/1.1\r\n{head}{body}".encode())
         status, answer = await _answer(reader)
-        result.seconds.append(time.monotonic() - moment)
+        result.times[SUBMIT if is_submit else STATUS].append(time.monotonic() - moment)
         if status != (202 if is_submit else 200):
             result.errors.append(f"{method} {status} {answer!r}")
         else:

@@ -12,9 +12,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from api.models import ApiToken
-from monitoring.queues import worker_stats
+from monitoring.queues import WorkerStats, worker_stats
 from monitoring.snapshot import snapshot
 from tests.api.calling import Api, person, session, token
+from tests.waiting import eventually
 
 CLIENTS, TICKS = 300, 3
 
@@ -78,8 +79,15 @@ async def _until(socket: Any, count: int) -> list[dict]:
 
 
 def test_the_snapshot_says_what_the_statistics_say(api: Api) -> None:
-    now, statistics = snapshot(), worker_stats()
+    api.followed(api.submitted())
+    now, statistics = eventually(_both_while_nothing_moved, within=60, what="a moment in which no job moves")
     assert {name: now[name] for name in statistics.__dict__} == statistics.__dict__
+    assert statistics.success_tasks > 0 and statistics.workers_online == 1
+
+
+def _both_while_nothing_moved() -> tuple[dict, WorkerStats] | None:
+    before, now, after = worker_stats(), snapshot(), worker_stats()
+    return (now, before) if before == after else None
 
 
 def test_without_credentials_nobody_looks(web: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,18 @@ def test_without_postgresql_every_call_is_503_within_two_seconds(place: tuple[Si
             assert answer.json()["down"] == ["database"] and int(answer.headers["retry-after"]) > 0
     eventually(lambda: api.get(f"tasks/{task_id}").status_code == 200, within=10, what="the database to be back")
     assert all(api.get("tasks").status_code == 200 for _ in range(int(FREELY["WEB_THREADS"]) * 2))
+
+
+def test_a_restart_of_postgresql_between_two_calls_is_not_noticed(place: tuple[Site, Api]) -> None:
+    """Every thread still has a connection to the server that was."""
+    site, api = place
+    everybody = int(FREELY["WEB_THREADS"]) * 2
+    with ThreadPoolExecutor(everybody) as callers:
+        for _ in range(2):
+            answers = list(callers.map(lambda _: api.get("tasks").status_code, range(everybody * 2)))
+            assert set(answers) == {200}
+            with site.no_postgres():
+                pass
 
 
 def test_the_feed_says_that_the_database_is_away_and_goes_on(place: tuple[Site, Api]) -> None:

@@ -14,6 +14,7 @@ from api.problems import KINDS
 from jobs.models import Job
 from tests.api.calling import Api, is_problem, person, session, token
 from tests.fleet import ROOT, Fleet
+from tests.waiting import eventually
 
 # A call per scope that a token needs, and the permission a person needs instead.
 CALLS = [
@@ -194,14 +195,20 @@ def slow_gates(house: Fleet) -> Iterator[list[str]]:
 
 
 def test_a_token_has_one_rate_over_all_web_processes(slow_gates: list[str]) -> None:
-    secrets = [token(), token()]
-    with Api(slow_gates[0], secrets[0]) as here, Api(slow_gates[1], secrets[0]) as there:
-        answers = [client.get("task-types") for client in (here, there, here, there)]
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
-    assert is_problem(answers[3], 429, "too-many-requests")
-    assert 1 <= int(answers[3].headers["retry-after"]) <= 100
-    with Api(slow_gates[0], secrets[1]) as another:
+    refusal = eventually(lambda: _fourth_refused(slow_gates), within=60, what="the fourth of four to be refused")
+    assert is_problem(refusal, 429, "too-many-requests")
+    assert 1 <= int(refusal.headers["retry-after"]) <= 100
+    with Api(slow_gates[0], token()) as another:
         assert another.get("task-types").status_code == 200
+
+
+def _fourth_refused(gates: list[str]) -> httpx.Response | None:
+    """A Redis that takes too long lets everybody through for a while: then it is tried again, with another token."""
+    secret = token()
+    with Api(gates[0], secret) as here, Api(gates[1], secret) as there:
+        answers = [client.get("task-types") for client in (here, there, here, there)]
+    assert [answer.status_code for answer in answers[:3]] == [200, 200, 200]
+    return answers[3] if answers[3].is_error else None
 
 
 def test_every_problem_is_documented() -> None:
