@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import growth, report, spending
+from benchmarks import growth, report, spending, sustained
 from benchmarks.race import ROOT, Place, Result, measure
 from benchmarks.systems import PLAIN, SYSTEMS, System
 from local.postgres import Postgres
@@ -26,7 +26,10 @@ max_retries = 3
 max_retries = 3
 delivery = "batch"
 
-[bench_flaky]
+[bench_flaky_each]
+max_retries = 3
+
+[bench_flaky_batch]
 max_retries = 3
 delivery = "batch"
 """
@@ -35,7 +38,7 @@ delivery = "batch"
 def main() -> None:
     options = _options()
     with place(Path(options.directory)) as here:
-        if options.growth or options.profile:
+        if options.growth or options.profile or options.sustained:
             print(_aside(options, here))
             return
         chosen = [each for each in SYSTEMS if each is PLAIN or options.only.lower() in each.name.lower()]
@@ -47,7 +50,9 @@ def main() -> None:
 
 
 def _aside(options: argparse.Namespace, here: Place) -> str:
-    """The two measurements that are not a race."""
+    """The measurements that are not a race."""
+    if options.sustained:
+        return sustained.sustained(here, minutes=options.minutes)
     ours = [each for each in SYSTEMS if not each.peer]
     if options.profile:
         return spending.table([PLAIN, *ours], here)
@@ -111,6 +116,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="a part of a name; plain Celery always runs, as the yardstick")
     parser.add_argument("--growth", action="store_true", help="ours beside no and beside --rows finished jobs")
     parser.add_argument("--rows", type=int, default=10_000_000, help="for --growth")
+    parser.add_argument("--sustained", action="store_true", help="12,000 jobs a minute: does the queue stay flat?")
+    parser.add_argument("--minutes", type=float, default=5, help="for --sustained")
     parser.add_argument("--profile", action="store_true", help="processor time a job, by kind of process")
     parser.add_argument("--directory", default=tempfile.gettempdir(), help="where PostgreSQL keeps its data")
     return parser.parse_args()

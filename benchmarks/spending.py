@@ -34,12 +34,17 @@ def _after(jobs: int, place: Place) -> int:
 
 
 def _spent(running: list[psutil.Process]) -> tuple[float, float, float, float]:
-    """Seconds of parents, their children, PostgreSQL and Redis; a recycled child takes its share along."""
+    """Seconds of parents, their children, PostgreSQL and Redis; what has ended meanwhile is in its parent's account."""
     mine = psutil.Process().children(recursive=True)
     children = [child for parent in running for child in parent.children(recursive=True)]
     servers = [process for process in mine if process not in running and process not in children]
     postgres = [process for process in servers if "postgres" in process.name()]
-    return _sum(running), _sum(children), _sum(postgres), _sum([each for each in servers if each not in postgres])
+    others = [each for each in servers if each not in postgres]
+    return _sum(running), _sum(children) + _ended(running), _sum(postgres) + _ended(postgres), _sum(others)
+
+
+def _ended(parents: list[psutil.Process]) -> float:
+    return sum(spent.children_user + spent.children_system for spent in (each.cpu_times() for each in parents))
 
 
 def _sum(processes: list[psutil.Process]) -> float:

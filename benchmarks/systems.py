@@ -52,6 +52,7 @@ PLAIN = System(
     jobs=8000,
     promise="not recorded",
 )
+SUSTAINED = _switchyard("both deliveries", 0, *(_worker(name, 2) for name in ("one", "two")))
 SYSTEMS = [
     PLAIN,
     System(

@@ -29,7 +29,7 @@ def succeed_together(done: Sequence[tuple[Held, Succeeded]], *, until: float) ->
     def once(tries: int) -> set[Any]:
         nonlocal tried
         tried = tries
-        return {row[0] for row in connections.own().rows(querysets.SUCCEED, names)}
+        return {row[0] for row in connections.own().rows(querysets.SUCCEED_TOGETHER, names)}
 
     recorded = connections.patiently(once, until=until)
     for job, outcome in done:

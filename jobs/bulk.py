@@ -120,8 +120,8 @@ def _win_keys(drafts: list[Draft]) -> set[UUID]:
 
 def _copy_keys(drafts: list[Draft]) -> set[UUID]:
     now = _clock()
-    expiry = now + timedelta(seconds=settings.KEY_TTL_SECONDS)
-    rows = [(each.id, each.scope, each.key, each.fingerprint, now, expiry) for each in drafts]
+    times = str(now), str(now + timedelta(seconds=settings.KEY_TTL_SECONDS))
+    rows = [(each.id.hex, each.scope, each.key, each.fingerprint, *times) for each in drafts]
     _copy_rows("jobs_idempotencykey", KEY_COLUMNS, rows)
     return {each.id for each in drafts}
 
@@ -168,7 +168,7 @@ def _copy(drafts: list[Draft]) -> None:
 
 
 def _row(wanted: Draft, now: datetime, *, ticketed: bool) -> tuple[Any, ...]:
-    run_at = wanted.run_at or now + timedelta(seconds=wanted.delay)
+    run_at = wanted.run_at or (now + timedelta(seconds=wanted.delay) if wanted.delay else now)
     issued = now if ticketed and run_at <= now else None
     trace = json.dumps(wanted.trace) if wanted.trace is not None else None
     return (

@@ -15,6 +15,7 @@ import psycopg
 from django.conf import settings
 from django.db import Error as DjangoError
 from django.db import connections as django_connections
+from psycopg.pq import ExecStatus
 
 T = TypeVar("T")
 _local = threading.local()
@@ -32,7 +33,7 @@ class Connection:
         """Run one statement; its rows. Raises psycopg.Error, after which the next call reconnects if it must."""
         with self._opened().cursor() as cursor:
             cursor.execute(statement.encode(), params, prepare=settings.PREPARED_STATEMENTS)
-            return cursor.fetchall() if cursor.description is not None else []
+            return cursor.fetchall() if _has_rows(cursor) else []
 
     def close(self) -> None:
         if self._raw is not None and self._pid == os.getpid():
@@ -55,6 +56,11 @@ def own() -> Connection:
 def close_own() -> None:
     if hasattr(_local, "connection"):
         _local.connection.close()
+
+
+def _has_rows(cursor: psycopg.Cursor[Any]) -> bool:
+    """Not by `description`, which makes an object of every column."""
+    return cursor.pgresult is not None and cursor.pgresult.status == ExecStatus.TUPLES_OK
 
 
 def on_django(statement: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:

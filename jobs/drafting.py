@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -17,17 +17,17 @@ from jobs import registry
 from jobs.doorbell import Bell
 from jobs.errors import InvalidJob
 from jobs.ids import uuid7
+from jobs.logs import request_id
 from jobs.outbound import check_url
 from jobs.policies import Policy
 from jobs.states import State
 from jobs.storable import check_text, dumps
 
-_canonical = json.JSONEncoder(sort_keys=True, check_circular=False, separators=(",", ":")).encode
 MAX_TAGS = 20
 LABEL_LENGTH = 300
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Draft:
     """Everything an INSERT needs. `queue` is where it goes, `asked_queue` what the caller said (or nothing)."""
 
@@ -69,11 +69,13 @@ class Draft:
     @cached_property
     def fingerprint(self) -> bytes:
         """SHA-256 of the request as the caller sent it: before defaults, without times."""
-        request = [self.task, self.payload, self.asked_queue, self.callback_url, self.tags]
-        return hashlib.sha256(_canonical(request).encode()).digest()
+        around = _around(self.task, self.asked_queue, self.callback_url, *self.tags)
+        return hashlib.sha256(around + self.payload_text.encode()).digest()
 
     def labels(self) -> list[str]:
         """What the job can be searched by: its tags and its policy's searchable fields."""
+        if not self.tags and not self.policy.searchable:
+            return []
         fields = [(name, self.payload.get(name)) for name in self.policy.searchable]
         values = [f"{name}:{value}" for name, value in fields if isinstance(value, (str, int, float))]
         return sorted({text[:LABEL_LENGTH] for text in [*(f"tag:{tag}" for tag in self.tags), *values]})
@@ -109,6 +111,12 @@ class Draft:
         }
 
 
+@lru_cache(maxsize=1000)
+def _around(*parts: str | None) -> bytes:
+    """What a fingerprint covers besides the payload; the same for most jobs of a kind."""
+    return json.dumps(parts).encode()
+
+
 def draft(
     task: Any,
     payload: Mapping[str, Any] | None = None,
@@ -134,20 +142,21 @@ def draft(
     given = _payload(payload)
     text = dumps(given, field="/payload", limit=settings.PAYLOAD_LIMIT_BYTES)
     registry.check(task, text)
+    rules = task.policy
     return Draft(
         id=_uuid(job_id),
         task=task.name,
-        policy=task.policy,
+        policy=rules,
         payload=given,
         payload_text=text,
-        asked_queue=_queue(queue, task.policy.queue),
+        asked_queue=_queue(queue, rules.queue),
         run_at=_time(run_at, "/run_at"),
         delay=_delay(delay),
         expires_at=_time(expires_at, "/expires_at"),
         callback_url=_callback(callback_url),
         tags=_tags(tags),
         schedule=schedule,
-        trace=trace,
+        trace=_trace(trace),
         key=None if key is None else _key(key),
         scope=scope,
     )
@@ -211,12 +220,20 @@ def _callback(url: str | None) -> str | None:
 
 
 def _tags(tags: Any) -> list[str]:
+    if tags == ():
+        return []
     if isinstance(tags, str) or not isinstance(tags, Iterable):
         raise InvalidJob("/tags", "must be a list of strings")
     found = [check_text(tag, field=f"/tags/{index}", limit=100) for index, tag in enumerate(tags)]
     if len(found) > MAX_TAGS:
         raise InvalidJob("/tags", f"has {len(found)} entries, the limit is {MAX_TAGS}")
     return sorted(set(found))
+
+
+def _trace(trace: dict[str, Any] | None) -> dict[str, Any] | None:
+    """With the id of the HTTP request that asks for the job; what a caller says itself wins."""
+    asked = request_id()
+    return trace if asked is None else {"request_id": asked} | (trace or {})
 
 
 def _key(key: Any) -> str:

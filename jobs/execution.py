@@ -20,8 +20,10 @@ from jobs.effects import RunningJob
 from jobs.errors import Abandon, InvalidJob
 from jobs.logs import job_fields
 from jobs.outcomes import Abandoned, Failed, NotStorable, Outcome, Succeeded
+from jobs.policies import policy
 from jobs.processes import me, this_process
 from jobs.querysets import Held
+from jobs.redaction import Secrets
 from jobs.settlement import Settled, landed, settle, settle_in_transaction, verdict
 from jobs.signals import ticket_refused
 from jobs.states import State
@@ -163,7 +165,10 @@ def _seconds(when: Any) -> float | None:
 
 
 def log_fields(job: Held) -> dict[str, Any]:
-    return {
+    """What `jobs.logs.job_fields` needs to know of a job."""
+    asked = {name: job.trace[name] for name in ("request_id",) if job.trace and name in job.trace}
+    return asked | {
+        "secrets": Secrets(job.payload, policy(job.task).redacted),
         "job_id": str(job.id),
         "idempotency_key": job.idempotency_key,
         "task": job.task,

@@ -81,6 +81,12 @@ class LossDetector:
             logger.warning("queues not readable", extra={"reason": str(error)})
             return 0
 
+    def patience(self) -> float:
+        """Seconds until the next suspicion is ripe; infinite without one, and for those an error has kept waiting."""
+        now = time.monotonic()
+        ripe = (each.since + settings.TICKET_GRACE_SECONDS - now for each in self.suspicions.values())
+        return min((left for left in ripe if left > 0), default=float("inf"))
+
     def _look_at(self, queue: str) -> int:
         due, is_old = _count(queue)
         missing = due > _client().llen(queue)

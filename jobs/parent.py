@@ -130,12 +130,13 @@ class Parent:
         for job in lost:
             if now - self._suspects[job.id] < REPORT_SECONDS:
                 continue
-            if is_child_alive(job.child_pid or 0, job.child_ticks):
-                rescue.record_release(job, "Its process went on to other work without settling it.")
-            elif self._is_stopping():
+            if self._is_stopping():
                 rescue.record_release(job, "Its worker was stopped before it finished.")
+            elif is_child_alive(job.child_pid or 0, job.child_ticks):
+                # Counted, or an attempt that can never be settled would run for ever.
+                rescue.record_death(job, "NOT_SETTLED", "Its process went on to other work without settling it.")
             else:
-                rescue.record_death(job)
+                rescue.record_death(job, "WORKER_LOST", f"Process {job.child_pid} is gone.")
 
     def _end_child(self, job: Held) -> None:
         """Ask politely first, and on the next beat not politely."""

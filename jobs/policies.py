@@ -69,7 +69,7 @@ def policy(task: str) -> Policy:
 
 def tables() -> list[str]:
     """The tasks that have a table of their own."""
-    return [name for name in _load(Path(settings.POLICIES_FILE)) if name != "default"]
+    return [name for name in _load(settings.POLICIES_FILE) if name != "default"]
 
 
 def batch_tasks() -> list[str]:
@@ -79,7 +79,7 @@ def batch_tasks() -> list[str]:
 
 def longest_hard_limit() -> float:
     """Seconds; Redis must not hand a ticket out again before this has passed."""
-    return max(each.hard_limit for each in _load(Path(settings.POLICIES_FILE)).values())
+    return max(each.hard_limit for each in _load(settings.POLICIES_FILE).values())
 
 
 def problems(path: Path, known_tasks: set[str]) -> list[Problem]:

@@ -1,7 +1,6 @@
 """Every write of a job's state. Each is one guarded UPDATE whose row count is looked at.
 
-The claim and the settlements are SQL because they decide, move and record in one round trip, which
-the ORM cannot say; they run as prepared statements.
+The claim and the settlements are SQL, prepared: they decide, move and record in one round trip, as the ORM cannot.
 """
 
 from datetime import datetime
@@ -11,14 +10,14 @@ from uuid import UUID
 from django.db import models
 from django.db.models.functions import Now
 
-from jobs.states import FINAL, State, sources
+from jobs.states import FINAL, WAITING, State, sources
 
 # What a replay or a reinstatement puts back; attempt, claim_token and worker_id stay.
 FRESH: dict[str, Any] = {
-    "retries": 0, "deaths": 0, "dispatch_no": 0, "dispatched_at": None, "finished_at": None, "expires_at": None,
-    "cancel_requested_at": None, "result": None, "progress": None,
-    "error_code": None, "error": None, "traceback": None, "fingerprint": None,
-}  # fmt: skip
+    **dict.fromkeys(("retries", "deaths", "dispatch_no"), 0),
+    **dict.fromkeys(("dispatched_at", "finished_at", "expires_at", "cancel_requested_at", "result", "progress")),
+    **dict.fromkeys(("error_code", "error", "traceback", "fingerprint")),
+}
 
 
 class JobQuerySet(models.QuerySet):
@@ -29,24 +28,22 @@ class JobQuerySet(models.QuerySet):
         return self.filter(state__in=sources(target)).update(state=target, **values)
 
     def cancel_waiting(self) -> int:
-        return self.filter(state__in=[State.PENDING, State.RETRY]).move(
-            State.REVOKED, error_code="CANCELLED", cancel_requested_at=Now()
-        )
+        return self.filter(state__in=WAITING).move(State.REVOKED, error_code="CANCELLED", cancel_requested_at=Now())
 
     def ask_running_to_stop(self) -> int:
         """Note the wish to cancel; the worker's parent ends the process on its next beat."""
         return self.filter(state=State.STARTED, cancel_requested_at=None).update(cancel_requested_at=Now())
 
     def expire(self) -> int:
-        return self.filter(state__in=[State.PENDING, State.RETRY], expires_at__lte=Now()).move(
+        return self.filter(state__in=WAITING, expires_at__lte=Now()).move(
             State.REVOKED, error_code="EXPIRED", error="It was still waiting when its time ran out."
         )
 
     def retry_now(self) -> int:
         """Make jobs that wait for a retry, or for their time, due at once."""
-        due = self.filter(state=State.RETRY).move(State.PENDING, run_at=Now(), dispatched_at=None)
+        now = {"run_at": Now(), "dispatched_at": None}
         early = self.filter(state=State.PENDING, run_at__gt=Now())
-        return due + early.update(run_at=Now(), dispatched_at=None)
+        return self.filter(state=State.RETRY).move(State.PENDING, **now) + early.update(**now)
 
     def revive(self, *, state: State, **values: Any) -> int:
         """Run a FAILURE (replay) or REVOKED (reinstate) job again from the start, under its own id and key."""
@@ -157,16 +154,19 @@ SELECT {_HELD_COLUMNS}
 CLAIMED_WITH = f"{_HELD} job.id = %(id)s AND job.claim_token = %(token)s"
 HELD_BY = f"{_HELD} job.finished_at IS NULL AND job.worker_id = ANY(%(workers)s)"
 HELD_AMONG = f"{_HELD} job.id = ANY(%(ids)s) AND job.worker_id = %(worker)s"
-
 # Jobs whose worker is DEAD, or has no row at all. Reads every unfinished row, so not on every sweep.
-HELD_BY_NOBODY = f"""{_HELD} job.finished_at IS NULL
-   AND NOT EXISTS (SELECT FROM jobs_worker AS w WHERE w.id = job.worker_id AND w.state <> 'DEAD')
-"""
+_LIVES = "EXISTS (SELECT FROM jobs_worker AS w WHERE w.id = job.worker_id AND w.state <> 'DEAD')"
+HELD_BY_NOBODY = f"{_HELD} job.finished_at IS NULL AND NOT {_LIVES}"
 
-SUCCEED = """
-UPDATE jobs_job AS job
-   SET state = 'SUCCESS', finished_at = clock_timestamp(), result = done.result::jsonb,
-       error_code = NULL, error = NULL, traceback = NULL, fingerprint = NULL
+_SUCCESS = """SET state = 'SUCCESS', finished_at = clock_timestamp(), result = {result}::jsonb,
+       error_code = NULL, error = NULL, traceback = NULL, fingerprint = NULL"""
+SUCCEED = f"""
+UPDATE jobs_job AS job {_SUCCESS.format(result="%(result)s::text")}
+ WHERE job.id = %(id)s AND job.state = 'STARTED' AND job.attempt = %(attempt)s AND job.claim_token = %(token)s
+RETURNING job.id
+"""
+SUCCEED_TOGETHER = f"""
+UPDATE jobs_job AS job {_SUCCESS.format(result="done.result")}
   FROM unnest(%(ids)b::uuid[], %(attempts)b::int[], %(tokens)b::uuid[], %(results)b::text[])
        AS done(id, attempt, token, result)
  WHERE job.id = done.id AND job.state = 'STARTED' AND job.attempt = done.attempt AND job.claim_token = done.token

@@ -60,8 +60,9 @@ class JobRequest(Request):
 
 
 def _cause(error: BaseException, return_ok: bool) -> Cause | None:
-    """Why the process ended; None when it did not, and the child has settled."""
-    if isinstance(error, Terminated):
+    """Why the attempt is over without a settlement; None when the child has settled."""
+    # Of Celery's own code around the attempt, where nothing is held. Celery would end the whole worker for it.
+    if isinstance(error, (Terminated, MemoryError)):
         return Cause.TERMINATED
     if isinstance(error, TimeLimitExceeded):
         return Cause.TIME_LIMIT

@@ -97,9 +97,9 @@ def record_end(ended: Ended, *, stopping: bool) -> None:
     settle(held, outcome_of_end(ended, held, stopping))
 
 
-def record_death(job: Held) -> None:
-    """A child that is gone without anybody having reported it."""
-    settle(job, Died(plain("WORKER_LOST", f"Process {job.child_pid} is gone.")))
+def record_death(job: Held, code: str, why: str) -> None:
+    """An attempt that ended without a settlement, and without anybody having reported it."""
+    settle(job, Died(plain(code, why)))
 
 
 def record_release(job: Held, why: str) -> None:

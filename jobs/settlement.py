@@ -148,8 +148,7 @@ def _settle_once(job: Held, outcome: Outcome, found: Verdict, result: str) -> Se
 
 def _write(run: Run, job: Held, outcome: Outcome, found: Verdict, result: str) -> Settled | None:
     if isinstance(outcome, Succeeded):
-        done = {"ids": [job.id], "attempts": [job.attempt], "tokens": [job.claim_token], "results": [result]}
-        if not run(querysets.SUCCEED, done):
+        if not run(querysets.SUCCEED, _guard(job) | {"result": result}):
             return None
         _call_back(job, State.SUCCESS, outcome.result, None)
         return Settled(State.SUCCESS)

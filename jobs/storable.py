@@ -13,16 +13,21 @@ from jobs.errors import InvalidJob
 
 MAX_DEPTH = 100
 LARGEST_NUMBER = 10**4300
+LARGE = 1e300
 # Made once: json.dumps makes an encoder a call. What comes here has been checked, also for depth.
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
+# Keys are sorted so that one payload has one text, whoever wrote it (jobs.drafting.Draft.fingerprint).
+_encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, sort_keys=True, separators=(",", ":")
+).encode
 UNSTORABLE_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
 def dumps(value: Any, *, field: str, limit: int) -> str:
     """`value` as JSON text of at most `limit` bytes; raises InvalidJob naming the place inside `field`."""
-    _check(value, field, 0)
+    if not _is_plain(value, 0):
+        _check(value, field, 0)
     text = _encode(value)
-    size = len(text.encode())
+    size = len(text) if text.isascii() else len(text.encode())
     if size > limit:
         raise InvalidJob(field, f"is {size} bytes as JSON, the limit is {limit}")
     return text
@@ -50,6 +55,20 @@ def clean(text: str, *, limit: int) -> str:
 def escape(key: Any) -> str:
     """A key as a part of a JSON Pointer."""
     return str(key).replace("~", "~0").replace("/", "~1")
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether nothing is wrong with a value of the common types; otherwise `_check` says what, if anything."""
+    kind = type(value)
+    if kind is str:
+        return UNSTORABLE_TEXT.search(value) is None
+    if kind is dict:
+        return depth < MAX_DEPTH and all(
+            type(key) is str and _is_plain(key, depth) and _is_plain(item, depth + 1) for key, item in value.items()
+        )
+    if kind is list:
+        return depth < MAX_DEPTH and all(_is_plain(item, depth + 1) for item in value)
+    return value is None or kind is bool or ((kind is int or kind is float) and -LARGE < value < LARGE)
 
 
 def _check(value: Any, field: str, depth: int) -> None:

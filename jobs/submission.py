@@ -118,7 +118,7 @@ def refuse_when_full(drafts: Iterable[Draft]) -> None:
     """Raises QueueFull when the drafts would go over their policy's max_depth."""
     wanted: dict[tuple[str, str], int] = {}
     for each in drafts:
-        if policy(each.task).max_depth:
+        if each.policy.max_depth:
             wanted[each.task, each.queue] = wanted.get((each.task, each.queue), 0) + 1
     for (task, queue), count in wanted.items():
         limit = policy(task).max_depth

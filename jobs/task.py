@@ -1,5 +1,6 @@
 """JobTask: the Celery base class that makes a task's calls durable jobs."""
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
@@ -19,6 +20,7 @@ from jobs.settlement import Settled
 from jobs.states import State
 from jobs.submission import submit
 
+EXIT_OUT_OF_HAND = 71
 REFUSED = ("link", "link_error", "chain", "chord", "group_id", "reply_to", "time_limit", "soft_time_limit", "shadow")
 # What Celery passes or users write that says nothing about a row.
 MEANINGLESS = {
@@ -55,9 +57,14 @@ class JobTask(celery.Task):
         """Called as a function, a task is its function; called by a worker, it is one attempt of a job, or of many."""
         if self.request.called_directly or self.request.is_eager:
             return self.run(*args, **kwargs)
-        if queue := self.request.get("doorbell"):
-            return answer(self, queue)
-        return _tell_celery(execute(self, UUID(self.request.id)))
+        try:
+            if queue := self.request.get("doorbell"):
+                return answer(self, queue)
+            settled = execute(self, UUID(self.request.id))
+        except BaseException as error:
+            _end_process_if_out_of_hand(error)
+            raise
+        return _tell_celery(settled)
 
     def apply_async(  # type: ignore[override]
         self,
@@ -101,6 +108,16 @@ class JobTask(celery.Task):
         if eta is not None:
             countdown = max(0.0, (eta - timezone.now()).total_seconds())
         raise Retry(exc=exc, when=countdown)  # type: ignore[arg-type]
+
+
+def _end_process_if_out_of_hand(error: BaseException) -> None:
+    """An error outside the body has no outcome; a MemoryError that reached the parent would stop the whole worker.
+
+    The parent sees this process end, records the death of what it held, and starts another. SystemExit is
+    how processes are told to end, and goes its own way.
+    """
+    if isinstance(error, MemoryError) or not isinstance(error, (Exception, SystemExit)):
+        os._exit(EXIT_OUT_OF_HAND)
 
 
 def _tell_celery(settled: Settled | None) -> None:

@@ -8,8 +8,8 @@ template and pushed without retries through a connection of its own, because Cel
 import base64
 import json
 import logging
+import random
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -94,8 +94,9 @@ def can_publish() -> bool:
 
 def message(ticket: Ticket) -> str:
     """The ticket as kombu's Redis transport stores it: Celery's message protocol 2, base64 body."""
-    text = _template(ticket.task, ticket.queue)
-    return text.replace(ID_SLOT, str(ticket.job)).replace(TAG_SLOT, str(uuid.uuid4()))
+    *before, after = _template(ticket.task, ticket.queue)
+    # Unique is enough for a tag; the operating system's randomness would cost a call for every ticket.
+    return f"{str(ticket.job).join(before)}{random.getrandbits(128):032x}{after}"
 
 
 @cache
@@ -125,7 +126,13 @@ def _client(timeout: float) -> redis.Redis:
 
 
 @cache
-def _template(task: str, queue: str) -> str:
+def _template(task: str, queue: str) -> list[str]:
+    """The text around the places where the job's id goes, and last the delivery tag."""
+    before, _, after = _text(task, queue).partition(TAG_SLOT)
+    return [*before.split(ID_SLOT), after]
+
+
+def _text(task: str, queue: str) -> str:
     body = json.dumps([[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
     return json.dumps(
         {

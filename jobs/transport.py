@@ -50,6 +50,7 @@ class Channel(roundtrips.Channel):
             self._in_poll = None
             self._flush_brpop_reauth()  # type: ignore[attr-defined]
         if not reply:
+            self.forget()
             raise Empty
         Pulse.popped_at = time.monotonic()
         queue, raw = bytes_to_str(reply[0]).rsplit(self.sep, 1)[0], reply[1]

@@ -16,6 +16,7 @@ from django.core.management import call_command
 from django.db import connection
 
 import benchmarks.own.tasks
+from benchmarks.own.steady import steady
 from benchmarks.peers.driving import drive
 from config.celery import app
 from jobs.bulk import submit_in_chunks
@@ -62,5 +63,7 @@ if __name__ == "__main__":
     assert app and benchmarks.own.tasks
     if sys.argv[1] == "window":
         window()
+    elif sys.argv[1] == "steady":
+        steady(int(sys.argv[2]))
     else:
         drive(prepare=prepare, submit=lambda payload: submit(TASK, payload, key=str(uuid4())), bulk=bulk)

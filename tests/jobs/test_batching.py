@@ -191,7 +191,7 @@ def test_successes_sent_twice_are_recorded_once_and_are_no_fence(monkeypatch: py
 
     def send_and_lose_the_answer(statement: str, params: Any) -> Any:
         rows = send(statement, params)
-        if statement == querysets.SUCCEED and next(cut, False):
+        if statement == querysets.SUCCEED_TOGETHER and next(cut, False):
             own._raw.close()
             own._raw.execute("SELECT 1")
         return rows

@@ -42,7 +42,8 @@ class Command(BaseCommand):
 
 def _sweep_until(stop: threading.Event) -> None:
     view, seldom, losses = rescue.View(), _Seldom(), LossDetector()
-    while not stop.wait(settings.DISPATCH_SECONDS):
+    # A ticket known to be lost does not wait for the next whole second.
+    while not stop.wait(min(settings.DISPATCH_SECONDS, losses.patience())):
         try:
             for step in (dispatch.expire, dispatch.issue, dispatch.issue_paced, ringing.ring_due, losses.sweep):
                 view.look()

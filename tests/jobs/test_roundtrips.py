@@ -1,0 +1,79 @@
+"""Notes about unacknowledged messages are written without waiting, and none is left behind."""
+
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+
+from tests.jobs.test_transport import OURS, READ, READY, StockWorker, send, valkey, worker
+from tests.waiting import eventually
+
+__all__ = ["valkey", "worker"]
+Start = Callable[..., StockWorker]
+
+
+def noted(each: StockWorker) -> tuple[int, int]:
+    return each.redis.hlen("unacked"), each.redis.zcard("unacked_index")  # type: ignore[return-value]
+
+
+@pytest.fixture
+def ours(worker: Start) -> StockWorker:
+    each = worker(OURS)
+    each.start()
+    each.says(READY)
+    return each
+
+
+def test_a_message_is_noted_while_its_task_runs_and_forgotten_soon_after(ours: StockWorker) -> None:
+    send(ours, "nap", 2)
+    ours.says("a nap began")
+    eventually(lambda: noted(ours) == (1, 1), within=5)
+    ours.says("a nap ended")
+    eventually(lambda: noted(ours) == (0, 0), within=6)
+
+
+def test_many_messages_leave_no_note_behind_when_the_worker_stops_at_once(ours: StockWorker) -> None:
+    for _ in range(50):
+        send(ours, "flaky")
+    ours.says(READ, times=50)
+    assert ours.process is not None
+    ours.process.terminate()
+    ours.process.wait(timeout=30)
+    assert noted(ours) == (0, 0)
+
+
+def test_the_note_of_a_killed_worker_stays_for_the_next(ours: StockWorker) -> None:
+    send(ours, "nap", 60)
+    ours.says("a nap began")
+    eventually(lambda: noted(ours) == (1, 1), within=5)
+    ours.stop()
+    assert noted(ours) == (1, 1)
+
+
+def test_notes_that_redis_refuses_cost_no_message(ours: StockWorker) -> None:
+    """Out of memory, a server still gives out what it has."""
+    for _ in range(3):
+        send(ours, "nap", 0.2)
+    ours.redis.config_set("maxmemory", 1)
+    try:
+        ours.says("a nap ended", times=3)
+        ours.says("note about a message refused")
+    finally:
+        ours.redis.config_set("maxmemory", 0)
+    send(ours, "flaky")
+    ours.says(READ)
+    assert ours.exit_code is None
+
+
+def test_a_lost_connection_costs_no_message_and_no_worker(ours: StockWorker) -> None:
+    send(ours, "nap", 1)
+    ours.says("a nap began")
+    _kill_everybody(ours.redis)
+    send(ours, "flaky")
+    ours.says(READ)
+    eventually(lambda: noted(ours) == (0, 0), within=20)
+    assert ours.exit_code is None
+
+
+def _kill_everybody(client: Redis) -> None:
+    client.client_kill_filter(_type="normal", skipme=True)
