@@ -12,13 +12,14 @@ from django.utils import timezone
 from jobs import rescue
 from jobs.diagnosis import plain
 from jobs.execution import claim
-from jobs.losses import LossDetector
+from jobs.losses import LossDetector, _Suspicion
 from jobs.models import Job, Worker
 from jobs.outcomes import Abandoned, Failed, Outcome, Succeeded
 from jobs.querysets import Held
 from jobs.rescue import View
 from jobs.settlement import settle
 from tests.making import make_job, make_worker
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("at_work")
 ERROR = plain("BOOM", "It broke.")
@@ -100,6 +101,23 @@ def test_a_ticket_seen_to_be_absent_only_once_is_not_lost_yet(settings: Any) -> 
     _mark_dispatched(second)
     assert detector.sweep() == 1
     assert Job.objects.get(pk=second.pk).dispatch_no == 1
+
+
+def test_the_dispatcher_waits_for_a_suspicion_to_be_ripe_and_no_longer(settings: Any) -> None:
+    settings.TICKET_GRACE_SECONDS = 0.5
+    detector = LossDetector()
+    assert detector.patience() == float("inf")
+    lost = _without_ticket()
+    _mark_dispatched(lost)
+    assert detector.sweep() == 0
+    assert 0 < detector.patience() <= 0.5
+    began = time.monotonic()
+    assert eventually(detector.sweep, within=3) == 1
+    assert time.monotonic() - began <= 1.5
+    assert detector.patience() == float("inf")
+    # One that is ripe and could not be looked at must not make the dispatcher spin.
+    detector.suspicions["default"] = _Suspicion({lost.pk: timezone.now()}, time.monotonic() - 1, prompted=True)
+    assert detector.patience() == float("inf")
 
 
 def _without_ticket() -> Job:

@@ -33,7 +33,7 @@ def _same_worker(site: Site) -> Iterator[None]:
     assert site.fleet.processes["w"].poll() is None
     assert (site.fleet.pid("w"), site.fleet.children("w")) == (pid, children)
     assert "Connection to broker lost" not in site.fleet.log("w").removeprefix(before)
-    assert not site.redis.hlen("unacked")
+    eventually(lambda: not site.redis.hlen("unacked"), within=9, what="every message to be acknowledged")
 
 
 def test_each_of_the_known_malformed_elements_is_put_aside_and_the_next_job_runs(site: Site) -> None:

@@ -1,5 +1,6 @@
 """Redis that is away, hangs, forgets, cuts its connections or hands tickets out twice, under real workers."""
 
+import json
 import os
 import signal
 import time
@@ -12,7 +13,7 @@ from jobs import tickets
 from jobs.models import Attempt, Job, Worker
 from jobs.submission import submit
 from tests.chaos import outage_tasks
-from tests.site import Site, finished, many, reread, seconds, started, summary
+from tests.site import Site, finished, in_state, many, reread, seconds, started, summary
 from tests.waiting import eventually
 
 TASKS = outage_tasks.__name__
@@ -34,6 +35,37 @@ def _same_worker(site: Site) -> Iterator[None]:
     assert (site.fleet.pid("w"), site.fleet.children("w")) == (pid, children)
     assert Worker.objects.get(pid=pid).state == "UP"
     assert not Attempt.objects.filter(outcome="LOST", worker_name="w@test").exists()
+
+
+@pytest.fixture
+def early(site: Site) -> Iterator[None]:
+    """Beside it a worker of the queue `low` that does without the second net, late acknowledgement."""
+    before = dict(site.fleet.environment)
+    site.fleet.environment["TASK_ACKS_LATE"] = "0"
+    site.fleet.worker("early", queues="low", size=4, include=TASKS)
+    site.fleet.environment = before
+    yield
+    assert site.fleet.processes["early"].poll() is None
+    assert not Attempt.objects.filter(outcome="LOST", worker_name="early@test").exists()
+    site.fleet.kill("early")
+
+
+def on_both(count: int, task: str, payload: dict[str, object]) -> list[Job]:
+    return [submit(task, payload, queue=queue) for _ in range(count) for queue in ("default", "low")]
+
+
+def test_tickets_are_acknowledged_late_or_early_as_the_worker_was_told(site: Site, early: None) -> None:
+    """Or else nothing here would have shown anything about the second net."""
+    soon = submit("outage_nap", {"seconds": 5}, queue="low")
+    started([soon])
+    eventually(lambda: not site.redis.hlen("unacked"), within=4, what="the early acknowledgement")
+    assert finished([soon], within=30)
+    late = submit("outage_nap", {"seconds": 5})
+    started([late])
+    unacknowledged = int(os.environ.get("TASK_ACKS_LATE", "1"))
+    eventually(lambda: site.redis.hlen("unacked") == unacknowledged, within=4, what="as this run says")
+    assert in_state("STARTED", [late]) == 1
+    assert finished([late], within=30)
 
 
 def test_submits_stay_quick_while_redis_is_down_and_all_run_when_it_is_back(site: Site) -> None:
@@ -69,32 +101,36 @@ def test_submits_wait_a_second_once_for_a_redis_that_hangs_and_no_longer(site: S
     assert summary(finished(jobs, within=45)) == ONCE
 
 
-def test_busy_workers_outlive_a_redis_that_comes_back_empty(site: Site) -> None:
+def test_busy_workers_outlive_a_redis_that_comes_back_empty(site: Site, early: None) -> None:
     """Scenario 11."""
-    running = [submit("outage_nap", {"seconds": 8}) for _ in range(4)]
+    running = on_both(4, "outage_nap", {"seconds": 8})
     started(running)
-    waiting = many(20)
+    waiting = [*many(20), *many(20, queue="low")]
     site.valkey.settings["appendonly"] = "no"  # type: ignore[index]
     with site.no_redis(crash=True):
         down = time.monotonic()
         eventually(lambda: seconds(down) > 3, within=10)
     site.valkey.settings["appendonly"] = "yes"  # type: ignore[index]
     assert site.waiting() <= 20
+    assert site.waiting("low") <= 20
     assert summary(finished([*running, *waiting], within=60)) == ONCE
 
 
-def test_cut_connections_start_no_running_job_a_second_time(site: Site) -> None:
+def test_cut_connections_start_no_running_job_a_second_time(site: Site, early: None) -> None:
     """Scenario 12."""
-    running = [submit("outage_nap", {"seconds": 3}) for _ in range(4)]
-    waiting = many(20)
+    running = on_both(4, "outage_nap", {"seconds": 3})
+    waiting = [*many(20), *many(20, queue="low")]
     started(running)
+    hand_out_again(site)
     for _ in range(3):
         site.redis.execute_command("CLIENT", "KILL", "TYPE", "normal")
         eventually(lambda: site.redis.info("clients")["blocked_clients"] == 0, within=5)  # type: ignore[index]
     site.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     assert summary(finished([*running, *waiting], within=30)) == ONCE
+    # kombu loses an acknowledgement whose connection is cut, and what would put it right may be cut as well.
+    hand_out_again(site)
     eventually(lambda: not site.redis.hlen("unacked"), within=30, what="every ticket to be acknowledged")
-    assert summary(reread(running)) == ONCE
+    assert summary(reread([*running, *waiting])) == ONCE
 
 
 def test_a_dead_worker_is_noticed_while_redis_hangs(site: Site) -> None:
@@ -150,6 +186,15 @@ def test_a_ticket_handed_out_again_under_a_running_job_starts_nothing(site: Site
     eventually(lambda: not site.redis.hlen("unacked"), within=30, what="every ticket to be acknowledged")
     assert summary(reread([long, retried])) == {("SUCCESS", 1), ("SUCCESS", 2)}
     site.fleet.kill("forgetful")
+
+
+def hand_out_again(site: Site) -> None:
+    """What kombu does with unacknowledged messages when the visibility timeout is over."""
+    for tag, note in site.redis.hgetall("unacked").items():  # type: ignore[union-attr]
+        message, _, queue = json.loads(note)
+        site.redis.pipeline().hdel("unacked", tag).zrem("unacked_index", tag).rpush(
+            queue, json.dumps(message)
+        ).execute()
 
 
 def timed(work: Callable[[], object]) -> tuple[object, float]:

@@ -1,4 +1,7 @@
-"""Workers that were frozen and thaw: what they bring is fenced, and they end."""
+"""Workers that were frozen and thaw: what they bring is fenced, and they end.
+
+One is frozen whole; of two others only the parent, and the child goes on: one as shipped, one without late ack.
+"""
 
 import os
 import signal
@@ -7,16 +10,25 @@ import psutil
 import pytest
 
 from jobs.liveness import EXIT_FENCED
-from jobs.models import Job, Worker
+from jobs.models import Worker
 from jobs.submission import submit
+from tests.chaos import inside
 from tests.fleet import Fleet
 from tests.waiting import eventually, settled, started
+
+INCLUDE = inside.__name__
+ZOMBIES = {"parent": "low", "early": "default"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _workers(crew: Fleet) -> None:
-    crew.worker("whole", queues="high", size=1, include="tests.chaos.inside")
-    crew.worker("parent", queues="low", size=1, include="tests.chaos.inside")
+    before = dict(crew.environment)
+    for name, queue in {"whole": "high", **ZOMBIES}.items():
+        crew.environment |= {"TASK_ACKS_LATE": "0"} if name == "early" else {}
+        crew.launch_worker(name, queues=queue, size=1, include=INCLUDE)
+    crew.environment = before
+    for name in ("whole", *ZOMBIES):
+        crew.enlisted(name)
 
 
 def send(pids: list[int], how: signal.Signals) -> None:
@@ -29,27 +41,31 @@ def is_declared_dead(worker: str) -> bool:
 
 
 def test_frozen_workers_lose_their_jobs_and_what_they_bring_back_is_fenced(crew: Fleet) -> None:
-    """Scenarios 28 and 30: one worker is frozen with its child; of the other only the parent, and the child goes on."""
+    """Scenarios 28 and 30."""
     frozen = started(submit("chaos_sleep", {"seconds": 10}, queue="high"))
-    zombie = started(submit("chaos_sleep", {"seconds": 10}, queue="low"))
+    zombies = [started(submit("chaos_sleep", {"seconds": 10}, queue=queue)) for queue in ZOMBIES.values()]
     family = [crew.pid("whole"), *crew.children("whole")]
-    zombie_child = crew.children("parent")
-    send([*family, crew.pid("parent")], signal.SIGSTOP)
-    eventually(lambda: is_declared_dead("whole") and is_declared_dead("parent"), within=40, what="the lease to end")
-    crew.worker("second", queues="high,low", size=2, include="tests.chaos.inside")
-    started(frozen, attempt=2), started(zombie, attempt=2)
+    zombie_parents = [crew.pid(name) for name in ZOMBIES]
+    zombie_children = [pid for name in ZOMBIES for pid in crew.children(name)]
+    send([*family, *zombie_parents], signal.SIGSTOP)
+    eventually(lambda: all(map(is_declared_dead, ("whole", *ZOMBIES))), within=40, what="the lease to end")
+    crew.worker("second", queues="high,low,default", size=3, include=INCLUDE)
+    for job in (frozen, *zombies):
+        started(job, attempt=2)
 
-    # The zombie's child ends while its second attempt runs; its parent is frozen still.
-    late = eventually(lambda: zombie.attempts.exclude(fenced_at=None).first(), within=40, what="a fenced outcome")
-    zombie.refresh_from_db()
-    assert (zombie.state, zombie.attempt, late.outcome, late.fenced_outcome) == ("STARTED", 2, "LOST", "SUCCESS")
+    # The zombies' children end while the second attempts run; their parents are frozen still.
+    for zombie in zombies:
+        late = eventually(zombie.attempts.exclude(fenced_at=None).first, within=40, what="a fenced outcome")
+        zombie.refresh_from_db()
+        assert (zombie.state, zombie.attempt, late.outcome, late.fenced_outcome) == ("STARTED", 2, "LOST", "SUCCESS")
 
-    send([crew.pid("parent"), *family], signal.SIGCONT)
-    assert [crew.processes[name].wait(30) for name in ("whole", "parent")] == [EXIT_FENCED] * 2
-    gone = [*family, *zombie_child]
+    send([*zombie_parents, *family], signal.SIGCONT)
+    assert [crew.processes[name].wait(30) for name in ("whole", *ZOMBIES)] == [EXIT_FENCED] * 3
+    gone = [*family, *zombie_children]
     eventually(lambda: not any(psutil.pid_exists(pid) for pid in gone), within=10, what="the zombies' children to go")
 
-    for job in (frozen, zombie):
+    second = Worker.objects.get(name="second@test").pk
+    for job in (frozen, *zombies):
         settled(job, within=60)
         assert (job.state, job.attempt, job.result, job.deaths) == ("SUCCESS", 2, 2, 1)
-    assert Job.objects.get(pk=zombie.pk).worker_id == Worker.objects.get(name="second@test").pk
+        assert job.worker_id == second

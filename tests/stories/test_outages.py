@@ -60,6 +60,7 @@ def test_postgresql_is_away_for_longer_than_the_lease_while_jobs_finish(site: Si
     jobs = finished(running, within=15)
     assert summary([*jobs, *finished(waiting, within=15)]) == ONCE
     assert seconds(back) < 15
+    assert not Worker.objects.filter(state="DEAD").exists()
 
 
 def test_postgresql_hangs_for_longer_than_the_lease_while_jobs_finish(site: Site) -> None:
