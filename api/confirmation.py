@@ -64,7 +64,6 @@ class ActingAdmin(ReadFirstAdmin):
     """A read-first admin whose actions are verbs, each with its own permission and a confirmation page."""
 
     verbs: tuple[Verb, ...] = ()
-    when_too_many = "narrow the list first."
 
     def get_urls(self) -> list[URLPattern]:
         act = self.admin_site.admin_view(self.act_on_one)
@@ -109,7 +108,7 @@ class ActingAdmin(ReadFirstAdmin):
         is_answer = "ids" in request.POST
         rows = self._named(request) if is_answer else list(selected[: MOST_AT_ONCE + 1])
         if len(rows) > MOST_AT_ONCE:
-            self.message_user(request, f"At most {MOST_AT_ONCE:,} at once: {self.when_too_many}", messages.ERROR)
+            self.message_user(request, f"At most {MOST_AT_ONCE:,} at once: narrow the list first.", messages.ERROR)
             return None
         form = ReasonForm(request.POST if is_answer else None, needs_reason=verb.needs_reason)
         if is_answer and form.is_valid():

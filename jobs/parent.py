@@ -1,7 +1,6 @@
 """What a worker's parent does on every beat: record ends, end cancelled jobs, notice lost children, obey pauses.
 
-The event loop never waits for PostgreSQL: it hands over what it saw, and does what the beat thread asks
-of it (`call_soon`) about consumers and children.
+The event loop never waits for PostgreSQL: it hands over what it saw, and does what the beat thread asks of it.
 """
 
 import atexit
@@ -29,6 +28,7 @@ from jobs.rescue import Ended
 logger = logging.getLogger("jobs.parent")
 # Celery's pool looks for exited children at least every five seconds.
 REPORT_SECONDS = 6.0
+STOPPED = "Its worker was stopped before it finished."
 
 
 class Parent:
@@ -127,11 +127,9 @@ class Parent:
         """Only after a while: the report of an end, which knows the signal, may take the pool some seconds."""
         now = time.monotonic()
         self._suspects = {job.id: self._suspects.get(job.id, now) for job in lost}
-        for job in lost:
-            if now - self._suspects[job.id] < REPORT_SECONDS:
-                continue
+        for job in [each for each in lost if now - self._suspects[each.id] >= REPORT_SECONDS]:
             if self._is_stopping():
-                rescue.record_release(job, "Its worker was stopped before it finished.")
+                rescue.record_release(job, STOPPED)
             elif is_child_alive(job.child_pid or 0, job.child_ticks):
                 # Counted, or an attempt that can never be settled would run for ever.
                 rescue.record_death(job, "NOT_SETTLED", "Its process went on to other work without settling it.")
@@ -177,7 +175,7 @@ class Parent:
             stalls.end_process()
 
     def _release_the_rest(self) -> None:
-        rescue.release_all_of_mine("Its worker was stopped before it finished.")
+        rescue.release_all_of_mine(STOPPED)
 
 
 parent = Parent()

@@ -47,6 +47,8 @@ class _Hub:
     def join(self, client: Any, caller: Caller) -> None:
         self.clients[client] = caller
         if self._ticking is None or self._ticking.done():
+            # What was said to those who have left is old.
+            self.tick = 0
             self._ticking = asyncio.create_task(self._run())
 
     def leave(self, client: Any) -> None:

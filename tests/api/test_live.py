@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -47,6 +48,25 @@ def test_a_snapshot_comes_every_two_seconds_without_being_asked(web: str, secret
     assert set(first) >= set(worker_stats().__dict__) | {"at", "queues"}
     moments = [timezone.datetime.fromisoformat(each["at"]) for each in (first, second, third)]
     assert [(b - a).total_seconds() for a, b in pairwise(moments)] == pytest.approx([2, 2], abs=0.7)
+
+
+def test_who_comes_after_a_while_gets_the_present(web: str, secret: str) -> None:
+    run(lambda: ticks(web, secret, 1))
+    eventually(_nobody_has_asked_for_a_while, within=60, what="a process that asks for nobody")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        [opened] = cursor.fetchone()
+    [frame] = run(lambda: ticks(web, secret, 1))
+    assert timezone.datetime.fromisoformat(frame["at"]) > opened
+
+
+def _nobody_has_asked_for_a_while() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'live snapshot|apitoken'"
+            " AND query_start > clock_timestamp() - interval '6 s' AND pid <> pg_backend_pid()"
+        )
+        return bool(cursor.fetchone() == (0,))
 
 
 def test_three_hundred_clients_get_every_tick_for_one_query_each(web: str, secret: str) -> None:

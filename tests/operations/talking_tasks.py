@@ -30,6 +30,13 @@ def talk(self: JobTask, secret: str, failures: int = 0) -> None:
         raise ConnectionError("not yet")
 
 
+@shared_task(base=JobTask, name="pass_on")
+def pass_on(count: int) -> None:
+    """Submit itself again, until `count` have been."""
+    if count:
+        pass_on.delay(count=count - 1)
+
+
 @shared_task(base=JobTask, name="confide")
 def confide(password: str, card: dict[str, Any], pin: int, amount: int) -> None:
     """Say its secrets in every way there is."""

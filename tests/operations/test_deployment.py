@@ -1,5 +1,6 @@
 """docker-compose.yml, Dockerfile and .env.example against what exists, since nothing here can start a container."""
 
+import json
 import os
 import re
 import subprocess
@@ -109,6 +110,13 @@ def test_redis_keeps_what_it_has_and_evicts_nothing() -> None:
     command = words("redis")
     assert command[command.index("--appendonly") + 1] == "yes"
     assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+
+
+@pytest.mark.parametrize("command", [json.loads(re.findall(r"^CMD (.*)$", DOCKERFILE, re.MULTILINE)[0]), words("web")])
+def test_a_web_process_has_longer_to_stop_than_it_gives_its_clients(command: list[str]) -> None:
+    assert command[:2] == ["uvicorn", "config.asgi:application"]
+    assert command[command.index("--timeout-graceful-shutdown") + 1] == "5"
+    assert int(SERVICES["web"]["stop_grace_period"].removesuffix("s")) > 5
 
 
 def test_a_worker_has_longer_to_stop_than_its_stops_take() -> None:

@@ -6,10 +6,13 @@ from typing import Any
 import httpx
 import pytest
 
+from deadletters.models import DeadLetter
+from jobs.logs import logged_with
 from jobs.models import Job
 from jobs.submission import submit
 from tests.api.calling import Api, token
 from tests.fleet import Fleet
+from tests.operations import talking_tasks
 from tests.waiting import eventually, settled
 
 MINE = "req-42.example"
@@ -18,7 +21,7 @@ MINE = "req-42.example"
 @pytest.fixture(scope="module")
 def house(fleet: Fleet) -> tuple[Fleet, Api]:
     fleet.environment["LOG_FORMAT"] = "json"
-    fleet.launch_worker("w", queues="high,default,low,solo,system", size=2)
+    fleet.launch_worker("w", queues="high,default,low,solo,system", size=2, include=talking_tasks.__name__)
     fleet.dispatcher()
     address = fleet.web(access_log=True)
     fleet.enlisted("w")
@@ -42,6 +45,39 @@ def test_every_line_of_the_job_has_the_id_of_the_call(house: tuple[Fleet, Api]) 
     said = [line for line in lines(house[0], "w") if line.get("job_id") == str(job.pk)]
     assert [line["msg"] for line in said] == ["job claimed", "job settled"] * 2
     assert {line["request_id"] for line in said} == {MINE}
+
+
+def test_a_replayed_job_keeps_the_id_it_was_submitted_with(house: tuple[Fleet, Api]) -> None:
+    """The replay's own id is in the lines of the web process; those of the job stay together."""
+    fleet, api = house
+    task_id = api.waiting(task="flaky", payload={"failures": 1}, headers={"X-Request-ID": "the-submit"})
+    job = Job.objects.get(pk=task_id)
+    Job.objects.filter(pk=task_id).update(max_retries=0)
+    api.post(f"tasks/{task_id}/retry", headers={"X-Request-ID": "the-retry"})
+    letter = eventually(lambda: DeadLetter.objects.open().filter(job=job).first(), within=60, what="a letter")
+    mended = {"reason": "mended", "payload": {"failures": 0}}
+    answer = api.post(f"dead-letters/{letter.pk}/replay", json=mended, headers={"X-Request-ID": "the-replay"})
+    assert answer.status_code == 202, answer.text
+    job.refresh_from_db()
+    assert settled(job).state == "SUCCESS" and job.attempt == 2
+    assert job.trace is not None and job.trace["request_id"] == "the-submit"
+    said = [line for line in lines(fleet, "w") if line.get("job_id") == task_id and line["msg"] == "job claimed"]
+    assert [(line["attempt"], line["request_id"]) for line in said] == [(1, "the-submit"), (2, "the-submit")]
+
+
+def test_jobs_submitted_from_a_body_have_the_id_too_and_so_have_theirs(house: tuple[Fleet, Api]) -> None:
+    with logged_with(request_id="the-first"):
+        first = submit("pass_on", {"count": 2})
+    others = Job.objects.filter(task="pass_on").exclude(pk=first.pk)
+    eventually(lambda: others.filter(state="SUCCESS").count() == 2, within=60, what="the jobs of the bodies")
+    ids = {str(job.pk) for job in others} | {str(first.pk)}
+    assert {job.trace["request_id"] for job in others if job.trace} == {"the-first"} and len(ids) == 3
+    said = [line for line in lines(house[0], "w") if line.get("job_id") in ids]
+    assert {line["job_id"] for line in said} == ids and {line.get("request_id") for line in said} == {"the-first"}
+    settled(submit("pass_on", {"count": 1}))
+    quiet = Job.objects.filter(task="pass_on").exclude(pk__in=ids)
+    eventually(lambda: quiet.filter(state="SUCCESS").count() == 2, within=60, what="those nobody asked for by HTTP")
+    assert {(job.trace or {}).get("request_id") for job in quiet} == {None}
 
 
 def test_a_job_in_a_batch_has_its_own_id_and_not_its_neighbours(house: tuple[Fleet, Api]) -> None:
