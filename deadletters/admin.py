@@ -11,15 +11,20 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from api.confirmation import ActingAdmin, Verb, row_by_row
+from api.confirmation import MOST_AT_ONCE, ActingAdmin, Verb, row_by_row
 from api.readfirst import ReadFirstAdmin, ago
 from deadletters import drop, purge, replay, resolution, triage
+from deadletters.asking import ask_about_everything
+from deadletters.bulk import OPEN
 from deadletters.editing import letter_page
 from deadletters.models import DeadLetter, ReplayItem, ReplayOperation
 from deadletters.progress import LAMPS
 from jobs.admin.job import HEAVY, LINKS
+from jobs.admin.operations import VERBS as OPERATION_VERBS
+from jobs.admin.operations import means_everything
 from jobs.admin.searching import QueueFilter, TaskFilter, found
 from jobs.models import Job
+from jobs.operations import ACTS
 
 REASON_SHOWN = 100
 VERBS = (
@@ -57,7 +62,7 @@ VERBS = (
 
 
 class GroupFilter(admin.SimpleListFilter):
-    """Open letters of one problem; the groups' own page leads here."""
+    """Letters of one problem; the groups' own page leads here."""
 
     title = "group"
     parameter_name = "fingerprint"
@@ -70,17 +75,17 @@ class GroupFilter(admin.SimpleListFilter):
         return bool(self.lookup_choices)
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        return queryset.filter(resolution=None, fingerprint=self.value()) if self.value() else queryset
+        return queryset.filter(fingerprint=self.value()) if self.value() else queryset
 
 
 class ResolutionFilter(admin.SimpleListFilter):
     title = parameter_name = "resolution"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("OPEN", "Open"), *DeadLetter.Resolution.choices]
+        return [(OPEN, "Open"), *DeadLetter.Resolution.choices]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        if self.value() == "OPEN":
+        if self.value() == OPEN:
             return queryset.filter(resolution=None)
         return queryset.filter(resolution=self.value()) if self.value() else queryset
 
@@ -95,7 +100,6 @@ class DeadLetterAdmin(ActingAdmin):
     search_help_text = "A job's id or its beginning, its idempotency key, payload.field:value, or tag:name."
     ordering = ("-created_at", "-id")
     verbs = VERBS
-    when_too_many = "a group's own page replays or drops all of it."
     lede = "Every letter by itself. Their groups, by what went wrong, are the better place to decide."
     empty_title = "No dead letters"
     empty_text = "Every job has succeeded, is waiting, or will be retried."
@@ -127,6 +131,15 @@ class DeadLetterAdmin(ActingAdmin):
         if not search_term.strip():
             return queryset, False
         return queryset.filter(job__in=found(Job.objects.all(), search_term).values("pk")), False
+
+    def confirm(self, verb: Verb, request: HttpRequest, selected: QuerySet) -> HttpResponse | None:
+        """Everything that matches is an operation when it is more than one request may touch."""
+        if not means_everything(request):
+            return super().confirm(verb, request, selected)
+        rows = selected.filter(resolution__isnull=verb.name != "purge")
+        if rows[: MOST_AT_ONCE + 1].count() > MOST_AT_ONCE:
+            return ask_about_everything(self, verb, request)
+        return super().confirm(verb, request, rows)
 
     @admin.display(description="error")
     def c_error(self, letter: DeadLetter) -> SafeString:
@@ -215,6 +228,7 @@ def _fate(letter: DeadLetter) -> str:
 
 
 LINKS.append(_letters)
+OPERATION_VERBS.update({verb.name: verb for verb in VERBS if verb.name in ACTS})
 
 
 def _brief(letter: DeadLetter) -> str:

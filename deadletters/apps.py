@@ -8,5 +8,6 @@ class DeadLettersConfig(AppConfig):
     verbose_name = "Dead letters"
 
     def ready(self) -> None:
+        import_module("deadletters.bulk")
         import_module("deadletters.burial")
         import_module("deadletters.tasks")

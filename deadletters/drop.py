@@ -1,13 +1,13 @@
 """Dropping: a letter is closed for good, its job stays a FAILURE."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import transaction
 
 from api.tally import Tally, on_each
 from deadletters.models import DeadLetter
-from deadletters.resolution import REFUSALS, close
+from deadletters.resolution import REFUSALS, close, why_not
 from jobs.models import Event
 
 DROPPED = "dropped"
@@ -27,14 +27,14 @@ def drop_all(letters: Iterable[DeadLetter], *, actor: str, reason: str) -> Tally
     return on_each(letters, lambda letter: drop(letter, actor=actor, reason=reason), refusals=REFUSALS)
 
 
-def drop_together(letters: Any, *, actor: str, reason: str, most: int) -> int:
-    """Drop the oldest open letters of a set, up to `most`, in one transaction; how many."""
-    with transaction.atomic():
-        wanted = letters.open().order_by("pk").select_for_update(of=("self",))[:most]
-        found = dict(wanted.values_list("pk", "job_id"))
-        DeadLetter.objects.filter(pk__in=found).resolve(DeadLetter.Resolution.DROPPED, by=actor, reason=reason)
-        Event.objects.bulk_create(
-            Event(job_id=job, verb=DROPPED, actor=actor, reason=reason, details={"letter": letter})
-            for letter, job in found.items()
-        )
-    return len(found)
+def drop_together(letters: Sequence[DeadLetter], *, actor: str, reason: str, details: dict[str, Any]) -> Tally:
+    """Drop letters that the caller's transaction holds, those that are still open; `details` go into each event."""
+    skipped = {letter.pk: why for letter in letters if (why := why_not(letter))}
+    dropped = [letter for letter in letters if letter.pk not in skipped]
+    ids = [letter.pk for letter in dropped]
+    DeadLetter.objects.filter(pk__in=ids).resolve(DeadLetter.Resolution.DROPPED, by=actor, reason=reason)
+    Event.objects.bulk_create(
+        Event(job_id=letter.job_id, verb=DROPPED, actor=actor, reason=reason, details={"letter": letter.pk} | details)
+        for letter in dropped
+    )
+    return Tally(ids, skipped)

@@ -1,7 +1,8 @@
 """Purging: resolved letters are deleted, and with them the jobs that nothing can run again."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -38,6 +39,19 @@ def purge(letters: Iterable[DeadLetter], *, actor: str, reason: str = "") -> Pur
     return purged
 
 
+def purge_together(letters: Sequence[DeadLetter], *, actor: str, reason: str, details: dict[str, Any]) -> Purged:
+    """Purge letters that the caller's transaction holds; `details` go into the event."""
+    skipped = {letter.pk: why for letter in letters if (why := why_not(letter))}
+    gone = {letter.pk: letter.job_id for letter in letters if letter.pk not in skipped}
+    jobs = _jobs_only_these_keep(set(gone.values()))
+    Job.objects.filter(pk__in=jobs).delete()
+    DeadLetter.objects.filter(pk__in=gone).delete()
+    if gone:
+        about = {"letters": list(gone), "jobs": [str(job) for job in jobs], "skipped": len(skipped)}
+        Event.objects.create(verb=PURGED, actor=actor, reason=reason, details=about | details)
+    return Purged(list(gone), skipped, len(jobs))
+
+
 def why_not(letter: DeadLetter) -> str | None:
     """Why this letter would be left alone, or None."""
     return STILL_OPEN if letter.is_open else None
@@ -45,18 +59,12 @@ def why_not(letter: DeadLetter) -> str | None:
 
 def _purge_some(ids: list[int], purged: Purged, actor: str, reason: str) -> None:
     # Locked in one order, so that two purges cannot wait for each other.
-    found = {letter.pk: letter for letter in DeadLetter.objects.filter(pk__in=ids).order_by("pk").select_for_update()}
-    reasons = {pk: why_not(found[pk]) if pk in found else "it no longer exists" for pk in ids}
-    skipped = {pk: f"Dead letter {pk}: {why}." for pk, why in reasons.items() if why}
-    gone = [pk for pk in ids if pk not in skipped]
-    jobs = _jobs_only_these_keep({found[pk].job_id for pk in gone})
-    Job.objects.filter(pk__in=jobs).delete()
-    DeadLetter.objects.filter(pk__in=gone).delete()
-    purged.add(Tally(gone, skipped))
-    purged.jobs += len(jobs)
-    if gone:
-        details = {"letters": gone, "jobs": [str(job) for job in jobs], "skipped": len(skipped)}
-        Event.objects.create(verb=PURGED, actor=actor, reason=reason, details=details)
+    found = list(DeadLetter.objects.filter(pk__in=ids).order_by("pk").select_for_update())
+    outcome = purge_together(found, actor=actor, reason=reason, details={})
+    missing = set(ids).difference(letter.pk for letter in found)
+    skipped = outcome.skipped | dict.fromkeys(missing, "it no longer exists")
+    purged.add(Tally(outcome.done, {pk: f"Dead letter {pk}: {skipped[pk]}." for pk in ids if pk in skipped}))
+    purged.jobs += outcome.jobs
 
 
 def _jobs_only_these_keep(ids: Iterable[UUID]) -> list[UUID]:

@@ -15,15 +15,17 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
-from api.confirmation import REASON_LENGTH, ReasonForm
+from api.confirmation import MOST_AT_ONCE, REASON_LENGTH, ReasonForm
 from api.jsonfield import JsonField
 from api.readable import readable_traceback
 from deadletters import operations
-from deadletters.drop import drop_together
+from deadletters.drop import drop_all
 from deadletters.groups import GOING, group, open_groups, operations_of
 from deadletters.models import DeadLetter, ReplayItem, ReplayOperation
 from deadletters.progress import Progress
+from jobs import operations as bulk_operations
 from jobs import registry
+from jobs.admin.operations import page_of
 from jobs.errors import Conflict
 from jobs.models import Event
 from jobs.policies import policy
@@ -31,21 +33,23 @@ from jobs.states import State
 
 MOST_GROUPS = 100
 MEMBERS, SAMPLE = 10, 20
-# More would keep one request, and its locks, for too long; the page offers the rest again.
-MOST_DROPPED = 10_000
 SEES, REPLAYS = "deadletters.view_deadletter", "deadletters.replay_deadletter"
 EDITS, DROPS = "deadletters.edit_payload", "deadletters.drop_deadletter"
 ACTS = {"pause": operations.pause, "resume": operations.resume, "abort": operations.abort}
+
+
+def pace_field() -> forms.FloatField:
+    return forms.FloatField(
+        min_value=0.01, max_value=1000, initial=10, label="Pace, jobs per second",
+        widget=forms.NumberInput(attrs={"step": "any"}),
+    )  # fmt: skip
 
 
 class ReplayForm(forms.Form):
     reason = forms.CharField(
         max_length=REASON_LENGTH, widget=forms.Textarea(attrs={"rows": 2}), help_text="Kept in the audit trail."
     )
-    pace = forms.FloatField(
-        min_value=0.01, max_value=1000, initial=10, label="Pace, jobs per second",
-        widget=forms.NumberInput(attrs={"step": "any"}),
-    )  # fmt: skip
+    pace = pace_field()
     patch = JsonField(
         required=False,
         label="Change every payload",
@@ -96,17 +100,12 @@ def group_page(request: HttpRequest, fingerprint: str) -> HttpResponse:
 
 
 def drop_page(request: HttpRequest, fingerprint: str) -> HttpResponse:
-    """Asks for a reason, then drops the oldest letters of a group, as many as one request may."""
+    """Asks for a reason, then drops the letters of a group: at once, or in the background when they are many."""
     _require(request, DROPS)
-    letters = DeadLetter.objects.open().matching(fingerprint=fingerprint)
     form = ReasonForm(request.POST or None, needs_reason=True)
     if request.method == "POST" and form.is_valid():
-        reason = form.cleaned_data["reason"]
-        dropped = drop_together(letters, actor=request.user.get_username(), reason=reason, most=MOST_DROPPED)
-        left = letters.count()
-        messages.success(request, f"Dropped {dropped:,} letters" + (f", {left:,} are left." if left else "."))
-        return HttpResponseRedirect(reverse("admin:deadletters_groups"))
-    context = {"title": "Drop group", "group": group(fingerprint), "form": form, "most": MOST_DROPPED}
+        return _drop(request, fingerprint, form.cleaned_data["reason"])
+    context = {"title": "Drop group", "group": group(fingerprint), "form": form, "most": MOST_AT_ONCE}
     if context["group"] is None:
         raise Http404("No letter of this group is open.")
     return _page(request, "admin/deadletters/drop_group.html", context)
@@ -185,6 +184,16 @@ def _start(request: HttpRequest, fingerprint: str, form: ReplayForm) -> HttpResp
         patch=data["patch"],
     )
     return HttpResponseRedirect(reverse("admin:deadletters_group", args=[fingerprint]))
+
+
+def _drop(request: HttpRequest, fingerprint: str, reason: str) -> HttpResponse:
+    how = {"actor": request.user.get_username(), "reason": reason}
+    letters = list(DeadLetter.objects.open().matching(fingerprint=fingerprint).order_by("pk")[: MOST_AT_ONCE + 1])
+    if len(letters) > MOST_AT_ONCE:
+        return HttpResponseRedirect(page_of(bulk_operations.start("drop", {"fingerprint": fingerprint}, **how)))
+    dropped = drop_all(letters, **how)
+    messages.success(request, f"Dropped {len(dropped.done):,} letters.")
+    return HttpResponseRedirect(reverse("admin:deadletters_groups"))
 
 
 def _preview(fingerprint: str, data: dict[str, Any]) -> dict[str, Any]:

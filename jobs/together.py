@@ -60,8 +60,10 @@ def reinstate_together(jobs: Sequence[Job], *, actor: str, reason: str, details:
         if why_not_reinstate(job, taken) is None:
             by_task[job.task].append(job)
     for task, some in by_task.items():
-        limits = {"max_retries": policy(task).max_retries, "max_deaths": policy(task).max_deaths}
-        revive = partial(JobQuerySet.revive, state=State.REVOKED, **limits)
+        rules = policy(task)
+        revive = partial(
+            JobQuerySet.revive, state=State.REVOKED, max_retries=rules.max_retries, max_deaths=rules.max_deaths
+        )
         _noting(actor, reason, details)("reinstated", some, revive)
     return _tally(jobs, lambda job: why_not_reinstate(job, taken))
 

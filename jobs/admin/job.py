@@ -21,7 +21,7 @@ from jobs import operations, why
 from jobs.admin import columns
 from jobs.admin.acts import JOB_VERBS
 from jobs.admin.listing import CreatedFilter, JobList, StateFilter, every, wanted
-from jobs.admin.operations import VERBS, ask
+from jobs.admin.operations import ask, means_everything
 from jobs.admin.policies import policies_page
 from jobs.admin.searching import SEARCH_HELP, QueueFilter, TaskFilter, found, is_about_secrets, unsearchable
 from jobs.admin.story import Story
@@ -104,11 +104,12 @@ class JobAdmin(ActingAdmin):
 
     def confirm(self, verb: Verb, request: HttpRequest, selected: QuerySet) -> HttpResponse | None:
         """Everything that matches is an operation when it is more than one request may touch."""
-        if request.POST.get("select_across") != "1" or verb.name not in VERBS or "ids" in request.POST:
+        if not means_everything(request):
             return super().confirm(verb, request, selected)
-        if (number := operations.count(wanted(request, request.GET.get("q", "")))) > MOST_AT_ONCE:
-            return ask(self, verb, request, number)
-        return super().confirm(verb, request, selected.filter(finished_at=None))
+        chosen = wanted(request, request.GET.get("q", "")).as_json()
+        if operations.count(verb.name, chosen) > MOST_AT_ONCE:
+            return ask(self, verb, request, chosen)
+        return super().confirm(verb, request, operations.ACTS[verb.name].candidates(chosen).order_by("-pk"))
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str) -> tuple[QuerySet, bool]:
         if not search_term.strip():

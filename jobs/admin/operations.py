@@ -1,9 +1,10 @@
-"""Bulk operations in the admin: asked for from the list of jobs, then watched and, if need be, aborted."""
+"""Bulk operations in the admin: asked for from a list, then watched and, if need be, aborted."""
 
 from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -17,46 +18,75 @@ from api.confirmation import SAMPLES, ActingAdmin, ReasonForm, Verb
 from api.readfirst import ReadFirstAdmin, ago
 from jobs import operations
 from jobs.admin.acts import JOB_VERBS
-from jobs.admin.listing import wanted
 from jobs.admin.searching import is_about_secrets
 from jobs.errors import Conflict
 from jobs.models import BulkOperation, Event
 
-SEES = "jobs.view_job"
 EVERYTHING = "everything"
 LAMPS = {
     BulkOperation.State.RUNNING: "started",
     BulkOperation.State.ABORTED: "revoked",
     BulkOperation.State.DONE: "success",
 }
-VERBS = {verb.name: verb for verb in JOB_VERBS if verb.name in operations.ACTS}
+# Apps above this one add theirs.
+VERBS = {verb.name: verb for verb in JOB_VERBS}
 AUDITED = ("bulk operation started", "bulk operation aborted", "bulk operation done")
 
 
-def ask(page: ActingAdmin, verb: Verb, request: HttpRequest, number: int) -> HttpResponse | None:
+class VerbFilter(admin.SimpleListFilter):
+    title = parameter_name = "verb"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(verb.name, verb.label) for verb in VERBS.values()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        return queryset.filter(verb=self.value()) if self.value() else queryset
+
+
+def means_everything(request: HttpRequest) -> bool:
+    """Whether an act was chosen for all that match, and not for the rows that a confirmation page listed."""
+    return request.POST.get("select_across") == "1" and "ids" not in request.POST
+
+
+def ask(page: ActingAdmin, verb: Verb, request: HttpRequest, chosen: dict[str, Any]) -> HttpResponse | None:
     """The confirmation page of an operation, or, once it was sent back, the operation's own page."""
-    text = request.GET.get("q", "")
-    if is_about_secrets(text):
-        # The filter is kept, for everybody to read.
-        page.message_user(request, "A redacted field cannot choose jobs for a bulk operation.", messages.ERROR)
+    if is_refused(page, request):
         return None
-    chosen = wanted(request, text)
-    is_answer = EVERYTHING in request.POST
-    form = ReasonForm(request.POST if is_answer else None, needs_reason=verb.needs_reason)
-    if is_answer and form.is_valid():
+    form = ReasonForm(request.POST if EVERYTHING in request.POST else None, needs_reason=verb.needs_reason)
+    if form.is_valid():
         how = {"actor": request.user.get_username(), "reason": form.cleaned_data["reason"]}
         return HttpResponseRedirect(page_of(operations.start(verb.name, chosen, **how)))
-    samples = list(operations.candidates(chosen).order_by("-pk")[:SAMPLES])
-    said = f"{number:,} jobs" if number < operations.MOST_COUNTED else f"more than {number:,} jobs"
+    act = operations.ACTS[verb.name]
+    rows = act.candidates(chosen)
+    return everything_page(page, verb, request, form, rows=rows, among=act.among, chosen=chosen)
+
+
+def is_refused(page: ActingAdmin, request: HttpRequest) -> bool:
+    """An operation keeps its filter, for everybody to read."""
+    is_secret = is_about_secrets(request.GET.get("q", ""))
+    if is_secret:
+        said = f"A redacted field cannot choose {page.opts.verbose_name_plural} for a bulk operation."
+        page.message_user(request, said, messages.ERROR)
+    return is_secret
+
+
+def everything_page(
+    page: ActingAdmin, verb: Verb, request: HttpRequest, form: Any, *, rows: QuerySet, among: str, chosen: Any
+) -> HttpResponse:
+    """Asks before something is done to everything that matches."""
+    number, samples = rows[: operations.MOST_COUNTED].count(), list(rows.order_by("-pk")[:SAMPLES])
+    more = "more than " if number == operations.MOST_COUNTED else ""
+    title = f"{verb.label} {more}{number:,} {page.opts.verbose_name_plural}"
     context = page._page(verb, request, [], form) | {
-        "title": f"{verb.label} {said}?",
-        "button": f"{verb.label} {said}",
+        "title": f"{title}?",
+        "button": title,
         "changing": number,
         "samples": samples,
         "unseen": number - len(samples),
         "everything": EVERYTHING,
+        "among": among,
         "first": samples[0].pk if samples else "",
-        "chosen": chosen.as_json(),
+        "chosen": chosen,
     }
     return TemplateResponse(request, "admin/confirm_action.html", context)
 
@@ -69,16 +99,19 @@ def page_of(operation: BulkOperation) -> str:
 class BulkOperationAdmin(ReadFirstAdmin):
     list_display = ("c_name", "state_lamp", "c_done", "c_skipped", "reason", "created_by", "begun", "over")
     list_display_links = None
-    list_filter = ("state", "verb")
-    lede = "Acts on more jobs than one request may touch. They are rows: no restart loses one."
+    list_filter = ("state", VerbFilter)
+    lede = "Acts on more jobs or dead letters than one request may touch. Each is a row: no restart loses one."
     empty_title = "No bulk operation yet"
-    empty_text = "Filter the list of jobs, choose all that match, then cancel or retry them."
+    empty_text = "Filter the list of jobs or of dead letters, choose all that match, then say what to do with them."
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm(SEES)
+        return bool(_seen(request))
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(SEES)
+        return bool(_seen(request))
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).filter(verb__in=_seen(request))
 
     def get_urls(self) -> list[URLPattern]:
         abort = self.admin_site.admin_view(self.abort)
@@ -96,7 +129,7 @@ class BulkOperationAdmin(ReadFirstAdmin):
     @method_decorator(require_POST)
     def abort(self, request: HttpRequest, operation_id: int) -> HttpResponse:
         """Leave the rest alone; who may begin such an operation may end it."""
-        operation = get_object_or_404(BulkOperation, pk=operation_id)
+        operation = get_object_or_404(self.get_queryset(request), pk=operation_id)
         if not request.user.has_perm(VERBS[operation.verb].permission):
             raise PermissionDenied
         try:
@@ -107,8 +140,9 @@ class BulkOperationAdmin(ReadFirstAdmin):
 
     @admin.display(description="operation")
     def c_name(self, operation: BulkOperation) -> SafeString:
-        text = '<a class="job-link" href="{}">{} {}</a>'
-        return format_html(text, page_of(operation), operation.get_verb_display(), operation.pk)
+        rows = operations.ACTS[operation.verb].rows.model._meta.verbose_name_plural
+        text = '<a class="job-link" href="{}">#{} {} {}</a>'
+        return format_html(text, page_of(operation), operation.pk, VERBS[operation.verb].label, rows)
 
     @admin.display(description="state")
     def state_lamp(self, operation: BulkOperation) -> SafeString:
@@ -132,18 +166,29 @@ class BulkOperationAdmin(ReadFirstAdmin):
         return ago(operation.finished_at)
 
 
+def _seen(request: HttpRequest) -> list[str]:
+    """The verbs whose operations this person sees: those for rows whose lists they see."""
+    models = {verb: act.rows.model._meta for verb, act in operations.ACTS.items()}
+    may = request.user.has_perm
+    return [verb for verb, meta in models.items() if may(f"{meta.app_label}.view_{meta.model_name}")]
+
+
 def _about(request: HttpRequest, operation: BulkOperation) -> dict[str, Any]:
     events = Event.objects.filter(at__gte=operation.created_at, verb__in=AUDITED, details__bulk_operation=operation.pk)
     handled = operation.done + operation.skipped
+    verb, act = VERBS[operation.verb], operations.ACTS[operation.verb]
+    rows = act.rows.model._meta.verbose_name_plural
     return {
-        "title": f"{operation.get_verb_display()} {operation.total:,} jobs",
+        "title": f"{verb.label} {operation.total:,} {rows}",
         "operation": operation,
-        "verb": VERBS[operation.verb],
+        "verb": verb,
+        "among": act.among,
+        "rows": rows,
         "lamp": LAMPS[BulkOperation.State(operation.state)],
         "is_going": operation.finished_at is None,
         "handled": handled,
         "percent": round(100 * handled / operation.total) if operation.total else 100,
         "skips": sorted(operation.skips.items(), key=lambda pair: -pair[1]),
         "events": events.order_by("at", "pk"),
-        "may_abort": request.user.has_perm(VERBS[operation.verb].permission),
+        "may_abort": request.user.has_perm(verb.permission),
     }

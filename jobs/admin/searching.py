@@ -22,10 +22,15 @@ SEARCHED = 40
 def found(jobs: QuerySet, text: str) -> QuerySet:
     """The jobs meant by a search."""
     text = text.strip()
-    if labelled := LABELLED.fullmatch(text):
-        label = f"{labelled['field'] or 'tag'}:{labelled['value'].strip()}"
+    if label := label_of(text):
         return jobs.filter(pk__in=JobLabel.objects.filter(label=label).values("job"))
     return identified(jobs, text)
+
+
+def label_of(text: str) -> str | None:
+    """The label that a search by tag or payload field looks up."""
+    labelled = LABELLED.fullmatch(text.strip())
+    return f"{labelled['field'] or 'tag'}:{labelled['value'].strip()}" if labelled else None
 
 
 def unsearchable(text: str) -> str | None:

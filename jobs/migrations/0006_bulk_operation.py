@@ -1,4 +1,4 @@
-"""Acts on very many jobs, and the schedule that finds those nobody carries on."""
+"""Acts on very many rows, and the schedule that finds those nobody carries on."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
             name="BulkOperation",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("verb", models.CharField(choices=[("cancel", "Cancel"), ("retry_now", "Retry now")], max_length=20)),
+                ("verb", models.CharField(max_length=20)),
                 ("filter", models.JSONField(default=dict)),
                 ("reason", models.TextField(default="")),
                 (
@@ -42,14 +42,19 @@ class Migration(migrations.Migration):
                         max_length=10,
                     ),
                 ),
-                ("total", models.IntegerField(default=0, help_text="Unfinished jobs that matched at the start.")),
+                ("total", models.IntegerField(default=0, help_text="Rows that matched at the start.")),
                 ("done", models.IntegerField(default=0)),
                 ("skipped", models.IntegerField(default=0)),
-                ("skips", models.JSONField(default=dict, help_text="Jobs left alone, by reason.")),
+                ("skips", models.JSONField(default=dict, help_text="Rows left alone, by reason.")),
                 ("created_by", models.CharField(max_length=150)),
                 ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ("finished_at", models.DateTimeField(null=True)),
-                ("position", models.UUIDField(editable=False, help_text="The last job it has dealt with.", null=True)),
+                (
+                    "position",
+                    models.CharField(
+                        editable=False, help_text="The last row it has dealt with.", max_length=36, null=True
+                    ),
+                ),
                 ("driver", models.UUIDField(editable=False, help_text="The job that carries it on.", null=True)),
             ],
             options={

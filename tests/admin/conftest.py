@@ -1,12 +1,18 @@
 """Browsers of people with different permissions, over committed rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
+
+from deadletters import admin as letter_admin
+from deadletters import triage
+from jobs.admin import job as job_admin
+from tests.fleet import Fleet, database_url
 
 # The first backend only refuses; a session belongs to the one that knows people.
 BY_PASSWORD = "django.contrib.auth.backends.ModelBackend"
@@ -44,3 +50,29 @@ def person() -> Callable[..., Client]:
         return client
 
     return log_in
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four rows are too many for one request."""
+    for module in (job_admin, letter_admin, triage):
+        monkeypatch.setattr(module, "MOST_AT_ONCE", 3)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    ships = Fleet(tmp_path)
+    yield ships
+    ships.stop()
+
+
+@pytest.fixture
+def in_the_way(fleet: Fleet) -> Iterator[Any]:
+    """Holds a row, so that an operation gets as far as that and no further; call `rollback` to let go."""
+    with psycopg.connect(database_url()) as other:
+
+        def hold(model: Any, key: Any) -> psycopg.Connection:
+            other.execute(f"SELECT FROM {model._meta.db_table} WHERE id = %s FOR UPDATE", [key])
+            return other
+
+        yield hold

@@ -1,11 +1,8 @@
 """Acts on more jobs than one request may touch."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
 from django.db import connection
 from django.test import Client
@@ -14,15 +11,17 @@ from django.urls import reverse
 from django.utils import timezone
 
 from jobs import operations
-from jobs.admin import job as job_admin
 from jobs.browsing import Wanted
 from jobs.bulk import submit_many
 from jobs.cancellation import cancel
 from jobs.drafting import draft
 from jobs.driving import driven_by
 from jobs.models import BulkOperation, Event, Job
+from jobs.policies import policy
+from jobs.submission import KEY_TAKEN_OVER
 from tests.admin.acting import list_of, messages_of, page_of, text_of
-from tests.fleet import Fleet, database_url
+from tests.admin.stepping import finish, handled, step
+from tests.fleet import Fleet
 from tests.making import make_job
 from tests.waiting import eventually
 
@@ -50,55 +49,12 @@ def choose_all(client: Client, verb: str, query: str, **more: str) -> Any:
     return client.post(f"{list_of(Job)}?{query}", chosen | more, follow=True)
 
 
-def step(operation: BulkOperation) -> float | None:
-    """What its driver does, once."""
-    operation.refresh_from_db()
-    return operations.advance(driven_by(BulkOperation.objects.all(), operation.pk, operation.driver))
-
-
-def finish(operation: BulkOperation) -> BulkOperation:
-    while step(operation) is not None:
-        pass
-    operation.refresh_from_db()
-    return operation
-
-
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four jobs are too many for one request."""
-    monkeypatch.setattr(job_admin, "MOST_AT_ONCE", 3)
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    ships = Fleet(tmp_path)
-    yield ships
-    ships.stop()
-
-
-@pytest.fixture
-def in_the_way(fleet: Fleet) -> Iterator[Any]:
-    """Holds a job's row, so that an operation gets as far as that and no further; call `rollback` to let go."""
-    with psycopg.connect(database_url()) as other:
-
-        def hold(job: UUID) -> psycopg.Connection:
-            other.execute("SELECT FROM jobs_job WHERE id = %s FOR UPDATE", [job])
-            return other
-
-        yield hold
-
-
-def handled(operation: BulkOperation) -> int:
-    operation.refresh_from_db()
-    return operation.done
-
-
 def test_five_thousand_jobs_are_cancelled_once_though_the_worker_is_killed_in_the_middle(
     boss: Client, fleet: Fleet, in_the_way: Any
 ) -> None:
     ids = waiting(5000)
     others = waiting(3, queue="high")
-    lock = in_the_way(ids[2000])
+    lock = in_the_way(Job, ids[2000])
     fleet.dispatcher()
     fleet.worker("first", queues="system")
     asked = choose_all(boss, "cancel", "queue=low")
@@ -122,7 +78,7 @@ def test_five_thousand_jobs_are_cancelled_once_though_the_worker_is_killed_in_th
 
 def test_an_aborted_operation_leaves_the_rest_alone(boss: Client, fleet: Fleet, in_the_way: Any) -> None:
     ids = waiting(1500)
-    lock = in_the_way(ids[600])
+    lock = in_the_way(Job, ids[600])
     fleet.dispatcher()
     fleet.worker(queues="system")
     choose_all(boss, "cancel", "queue=low", everything="1", reason="oops")
@@ -176,7 +132,7 @@ def test_what_cannot_be_made_due_is_left_alone_and_says_why(boss: Client, few: N
 
 def test_jobs_that_end_meanwhile_or_come_later_are_accounted_for() -> None:
     ids = waiting(5)
-    operation = operations.start("cancel", LOW, actor="mira", reason="x")
+    operation = operations.start("cancel", LOW.as_json(), actor="mira", reason="x")
     cancel(ids[3], actor="omar")
     waiting(2)
     finish(operation)
@@ -186,7 +142,7 @@ def test_jobs_that_end_meanwhile_or_come_later_are_accounted_for() -> None:
 
 def test_an_operation_whose_driver_was_cancelled_is_carried_on() -> None:
     waiting(5)
-    operation = operations.start("cancel", LOW, actor="mira", reason="x")
+    operation = operations.start("cancel", LOW.as_json(), actor="mira", reason="x")
     assert operations.adopt() == 0
     cancel(operation.driver, actor="omar")
     left = operation.driver
@@ -198,7 +154,7 @@ def test_an_operation_whose_driver_was_cancelled_is_carried_on() -> None:
 
 def test_a_step_asks_the_same_number_of_questions_about_more_jobs() -> None:
     waiting(500)
-    operation = operations.start("cancel", LOW, actor="mira", reason="x")
+    operation = operations.start("cancel", LOW.as_json(), actor="mira", reason="x")
     with CaptureQueriesContext(connection) as asked:
         step(operation)
     assert handled(operation) == operations.PER_STEP
@@ -244,15 +200,44 @@ def test_a_filter_is_kept_whole(wanted: Wanted) -> None:
 
 def test_jobs_are_chosen_by_the_beginning_of_their_ids_too() -> None:
     [job] = waiting(1)
-    assert operations.count(Wanted(identity=str(job)[:13], payload={})) == 1
-    assert operations.count(Wanted(identity="no such", payload={})) == 0
+    assert operations.count("cancel", {"identity": str(job)[:13]}) == 1
+    assert operations.count("cancel", {"identity": "no such"}) == 0
 
 
 def test_more_jobs_than_a_page_may_count_are_counted_by_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operations, "MOST_COUNTED", 3)
     waiting(5)
-    operation = operations.start("cancel", LOW, actor="mira", reason="x")
+    operation = operations.start("cancel", LOW.as_json(), actor="mira", reason="x")
     assert operation.total == 3
     step(operation)
     operation.refresh_from_db()
     assert (operation.total, operation.done) == (5, 5)
+
+
+def test_revoked_jobs_are_reinstated_and_says_why_one_is_not(boss: Client, few: None) -> None:
+    ids = waiting(6)
+    for each in ids:
+        cancel(each, actor="omar")
+    left = waiting(1)
+    Event.objects.create(job_id=ids[2], verb=KEY_TAKEN_OVER)
+    assert "Reinstate 6 jobs?" in text_of(choose_all(boss, "reinstate", "queue=low"))
+    choose_all(boss, "reinstate", "queue=low", everything="1", reason="was right")
+    operation = BulkOperation.objects.get()
+    cancel(left[0], actor="omar")
+    finish(operation)
+    assert (operation.done, operation.skips) == (5, {"its idempotency key belongs to a later job": 1})
+    events = Event.objects.filter(verb="reinstated", actor="boss", reason="was right")
+    assert set(events.values_list("job", flat=True)) == set(ids) - {ids[2]}
+    revived = Job.objects.filter(pk__in=ids, state="PENDING", finished_at=None, error_code=None)
+    assert revived.filter(max_retries=policy("flaky").max_retries).count() == 5
+    assert Job.objects.get(pk=left[0]).state == "REVOKED", "revoked after the operation began"
+
+
+def test_a_step_reinstates_more_jobs_with_the_same_number_of_questions() -> None:
+    for each in waiting(300):
+        cancel(each, actor="omar")
+    operation = operations.start("reinstate", LOW.as_json(), actor="mira", reason="x")
+    with CaptureQueriesContext(connection) as asked:
+        step(operation)
+    assert handled(operation) == operations.PER_STEP
+    assert len(asked) <= 12, "\n".join(query["sql"][:150] for query in asked.captured_queries)

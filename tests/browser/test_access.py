@@ -10,7 +10,6 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from deadletters.models import DeadLetter, ReplayOperation
 from jobs import operations
-from jobs.browsing import Wanted
 from jobs.models import BulkOperation, Job, Worker
 from jobs.submission import submit
 from monitoring.models import Report
@@ -39,7 +38,8 @@ def own_pages() -> list[str]:
         period = {"period_start": waiting.created_at, "period_end": waiting.created_at}
         Report.objects.create(kind="failures", **period, data=A_REPORT)
         skips = {"skips": {"it is due already": 2}, "total": 5, "done": 3, "skipped": 2}
-        operations.start("retry_now", Wanted(tag="nobody", payload={}), actor="mira", reason="look")
+        for verb, chosen in (("retry_now", {"tag": "nobody"}), ("drop", {"fingerprint": "none"})):
+            operations.start(verb, chosen, actor="mira", reason="look")
         BulkOperation.objects.update(**skips)
     letter = DeadLetter.objects.filter(fingerprint="a-page")[0]
     job = letter.job
@@ -52,7 +52,8 @@ def own_pages() -> list[str]:
         groups, f"{groups}a-page/", f"{groups}a-page/drop/", f"{groups}?queue=low", change(letter),
         "/admin/deadletters/deadletter/", "/admin/deadletters/replayoperation/",
         change(ReplayOperation.objects.order_by("pk")[0]), "/admin/jobs/bulkoperation/",
-        change(BulkOperation.objects.order_by("pk")[0]), "/admin/jobs/queue/", queue, "/admin/jobs/worker/",
+        *(change(operation) for operation in BulkOperation.objects.order_by("pk")[:2]),
+        "/admin/jobs/queue/", queue, "/admin/jobs/worker/",
         change(Worker.objects.order_by("pk")[0]), "/admin/jobs/event/", "/admin/monitoring/report/",
         reverse("report", args=[Report.objects.order_by("pk")[0].pk]), "/admin/api/apitoken/",
         "/admin/api/apitoken/add/",
@@ -84,6 +85,23 @@ def test_no_own_page_shuts_anybody_out(person: Come, scheme: str) -> None:
     mira.open("/admin/login/").run(axe)
     found["login"] = mira.driver.execute_async_script(ASK_AXE)
     assert {page: wrong for page, wrong in found.items() if wrong} == {}
+
+
+def test_the_page_that_asks_about_very_many_letters_shuts_nobody_out(person: Come) -> None:
+    make_failed(1001, "KeyError: 'vat_rate'", "a-crowd")
+    mira = person("operator").open("/admin/deadletters/deadletter/?resolution=OPEN&fingerprint=a-crowd")
+    mira.click("#action-toggle").press("Select all that match").press("Replay…").sees("Replay 1,001 dead letters?")
+    for scheme in ("light", "dark"):
+        mira.tell_browser("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        mira.run(AXE.read_text())
+        assert mira.driver.execute_async_script(ASK_AXE) == []
+    mira.complaints()
+    mira.write("#id_reason", "the rate is back").write("#id_pace", "1000").press("Replay 1,001 dead letters")
+    mira.sees("of 1,001 sent", css="#replay")
+    mira.sees("Done", css="#replay-state")
+    assert mira.complaints() == []
+    crowd = Job.objects.filter(letters__fingerprint="a-crowd")
+    mira.waits(lambda: crowd.filter(state="SUCCESS").count() == 1001, "every job of the crowd to run again")
 
 
 def test_no_admin_page_breaks_its_content_policy_or_asks_another_host(person: Come) -> None:

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from deadletters import retention as letters_retention
-from deadletters.drop import drop, drop_together
+from deadletters.drop import drop, drop_all
 from deadletters.models import DeadLetter
 from deadletters.purge import purge
 from deadletters.replay import replay
@@ -105,7 +105,7 @@ def operator(job: Job, accident: Accident, act: str) -> None:
     acts: dict[str, Callable[[], Any]] = {
         "replay": lambda: latest and replay(latest, actor="tester", reason="again"),
         "drop": lambda: latest and drop(latest, actor="tester", reason="enough"),
-        "drop all": lambda: drop_together(DeadLetter.objects.all(), actor="tester", reason="enough", most=10),
+        "drop all": lambda: drop_all(DeadLetter.objects.all()[:10], actor="tester", reason="enough"),
         "purge": lambda: purge(list(letters), actor="tester"),
         "cancel": lambda: cancel(job.pk, actor="tester"),
         "reinstate": lambda: reinstate(job.pk, actor="tester"),
