@@ -24,15 +24,18 @@ from jobs.tickets import Ticket
 logger = logging.getLogger("jobs.dispatch")
 UNPROMPTED_SECONDS = 60.0
 PAGE = 1000
+# Counting may take a tenth of the time, however deep the queues are.
+REST = 9
 
+# Due, and a ticket is out.
+_OUT = """job.finished_at IS NULL AND job.dispatched_at IS NOT NULL AND job.state IN ('PENDING', 'RETRY')
+   AND job.run_at <= clock_timestamp()"""
 _DUE_AND_DISPATCHED = f"""
-SELECT job.id, job.dispatched_at FROM jobs_job AS job
- WHERE job.finished_at IS NULL AND job.dispatched_at IS NOT NULL AND job.state IN ('PENDING', 'RETRY')
-   AND job.run_at <= clock_timestamp() AND {TICKET_QUEUE} = %(queue)s
+SELECT job.id, job.dispatched_at FROM jobs_job AS job WHERE {_OUT} AND {TICKET_QUEUE} = %(queue)s
 """
 _COUNT = f"""
-SELECT count(*), min(dispatched_at) < clock_timestamp() - make_interval(secs => %(age)s)
-  FROM ({_DUE_AND_DISPATCHED}) AS due
+SELECT {TICKET_QUEUE}, count(*), min(dispatched_at) < clock_timestamp() - make_interval(secs => %(age)s)
+  FROM jobs_job AS job WHERE {_OUT} GROUP BY 1
 """
 # Only rows nobody has touched since they were suspected.
 _REISSUE = f"""
@@ -68,14 +71,18 @@ class LossDetector:
 
     suspicions: dict[str, _Suspicion] = field(default_factory=dict)
     read_at: dict[str, float] = field(default_factory=dict)
+    rests_until: float = 0.0
 
     def sweep(self) -> int:
         """Look at every queue that is not paused; how many tickets were issued again."""
+        if time.monotonic() < self.rests_until:
+            return 0
         queues = unpaused_queues()
         for paused in self.suspicions.keys() - set(queues):
             del self.suspicions[paused]
+        counted = self._count()
         try:
-            return sum(self._look_at(queue) for queue in queues)
+            return sum(self._look_at(queue, *counted.get(queue, (0, False))) for queue in queues)
         except redis.RedisError as error:
             self.suspicions.clear()
             logger.warning("queues not readable", extra={"reason": str(error)})
@@ -87,8 +94,20 @@ class LossDetector:
         ripe = (each.since + settings.TICKET_GRACE_SECONDS - now for each in self.suspicions.values())
         return min((left for left in ripe if left > 0), default=float("inf"))
 
-    def _look_at(self, queue: str) -> int:
-        due, is_old = _count(queue)
+    def _count(self) -> dict[str, tuple[int, bool]]:
+        """By queue: due rows with a ticket out, and whether the oldest has been out for a minute.
+
+        Every unfinished row is read, and under an old snapshot every row finished since: hence the rest.
+        """
+        began = time.monotonic()
+        with connection.cursor() as cursor:
+            cursor.execute(_COUNT, {"age": UNPROMPTED_SECONDS})
+            counted = {queue: (due, bool(is_old)) for queue, due, is_old in cursor.fetchall()}
+        now = time.monotonic()
+        self.rests_until = now + REST * (now - began) - settings.DISPATCH_SECONDS
+        return counted
+
+    def _look_at(self, queue: str, due: int, is_old: bool) -> int:
         missing = due > _client().llen(queue)
         suspicion = self.suspicions.get(queue)
         if suspicion is None:
@@ -111,14 +130,6 @@ class LossDetector:
         absent = _absent(queue)
         if absent:
             self.suspicions[queue] = _Suspicion(absent, time.monotonic(), prompted)
-
-
-def _count(queue: str) -> tuple[int, bool]:
-    """Due rows with a ticket out, and whether the oldest has been out for a minute."""
-    with connection.cursor() as cursor:
-        cursor.execute(_COUNT, {"queue": queue, "age": UNPROMPTED_SECONDS})
-        count, is_old = cursor.fetchone()
-        return count, bool(is_old)
 
 
 def _absent(queue: str) -> Absent:

@@ -45,11 +45,13 @@ def _sweep_until(stop: threading.Event) -> None:
     # A ticket known to be lost does not wait for the next whole second.
     while not stop.wait(min(settings.DISPATCH_SECONDS, losses.patience())):
         try:
-            for step in (dispatch.expire, dispatch.issue, dispatch.issue_paced, ringing.ring_due, losses.sweep):
+            for step in (dispatch.issue, dispatch.issue_paced, ringing.ring_due, losses.sweep):
                 view.look()
                 step()
             rescue.sweep(view)
             seldom.run(settings.HEARTBEAT_SECONDS, dispatch.sample)
+            # A claim refuses what is late; that its row says so may wait.
+            seldom.run(settings.HEARTBEAT_SECONDS, dispatch.expire)
             seldom.run(STRAYS_EVERY, rescue.sweep_strays)
         except (psycopg.Error, DatabaseError, InterfaceError) as error:
             view.broke()
