@@ -153,6 +153,8 @@ class _Hook:
     def __init__(self, batch: Sequence[Ticket | Bell], ledger: _Ledger) -> None:
         self.batch = batch
         self.ledger = ledger
+        # Django wants it when it logs that a hook failed, and would fail itself: after the commit, to the caller.
+        self.__qualname__ = "publish_on_commit"
 
     def __call__(self) -> None:
         survivors = [hook for hook in (ref() for ref in self.ledger.hooks) if hook is not None]

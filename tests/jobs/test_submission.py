@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 import redis
 from asgiref.sync import async_to_sync
@@ -14,7 +15,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from jobs import policies, tickets
+from jobs import connections, policies, tickets
 from jobs.errors import InvalidJob, JobExists, KeyReused, NotSupported, QueueFull, UnknownTask
 from jobs.models import Event, IdempotencyKey, Job, JobLabel
 from jobs.submission import asubmit, submit
@@ -83,6 +84,29 @@ def test_a_failing_hook_of_the_callers_does_not_lose_the_ticket(broker: redis.Re
         transaction.on_commit(lambda: 1 / 0, robust=True)
         job = submit("flaky", {"failures": 0})
     assert waiting_tickets(broker) == [str(job.pk)]
+
+
+def test_a_caller_hears_nothing_of_a_hook_that_failed_once_the_job_is_committed(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Redis is away, and PostgreSQL goes away just after the commit, so the row keeps a ticket that never was."""
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    tickets._publisher.cache_clear()
+    with transaction.atomic():
+        transaction.on_commit(end_this_connection)
+        job = submit(flaky, {"failures": 0})
+    tickets._publisher.cache_clear()
+    connection.close()
+    assert "Error calling publish_on_commit" in caplog.text
+    assert Job.objects.get(pk=job.pk).dispatched_at is not None
+
+
+def end_this_connection() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        [pid] = cursor.fetchone()
+    with psycopg.connect(**connections._parameters(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
 
 def test_a_job_for_later_gets_no_ticket_now(broker: redis.Redis) -> None:
