@@ -61,6 +61,7 @@ app.conf.update(
 
 
 app.steps["worker"].add("jobs.parent:ParentStep")
+app.steps["worker"].add("jobs.succession:SuccessionStep")
 
 
 @signals.setup_logging.connect

@@ -17,7 +17,10 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     task_default_queue="default",
     broker_transport_options={"ticket_queues": ("default",)},
+    worker_max_tasks_per_child=int(os.environ.get("STOCK_RECYCLED_AFTER", "0")) or None,
 )
+if os.environ.get("STOCK_STEP"):
+    app.steps["worker"].add(os.environ["STOCK_STEP"])
 
 
 @app.task(name="flaky")
