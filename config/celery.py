@@ -62,6 +62,7 @@ app.conf.update(
 
 app.steps["worker"].add("jobs.parent:ParentStep")
 app.steps["worker"].add("jobs.succession:SuccessionStep")
+app.steps["worker"].add("jobs.timers:TimersStep")
 
 
 @signals.setup_logging.connect
