@@ -77,6 +77,13 @@ class Person:
     def tell_browser(self, command: str, **values: Any) -> Any:
         return self.driver.execute_cdp_cmd(command, values)
 
+    def prefers(self, scheme: str) -> "Person":
+        """Light or dark, and no motion: on an open page the colours would fade, and be looked at half way."""
+        wishes = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in wishes.items()]
+        self.tell_browser("Emulation.setEmulatedMedia", features=features)
+        return self
+
     def complaints(self) -> list[str]:
         """What the console holds against the page since it was last read."""
         entries = [entry for entry in self.driver.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]

@@ -74,8 +74,7 @@ def change(row: object) -> str:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_own_page_shuts_anybody_out(person: Come, scheme: str) -> None:
-    mira = person()
-    mira.tell_browser("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    mira = person().prefers(scheme)
     axe = AXE.read_text()
     found: dict[str, list[str]] = {}
     for page in own_pages():
@@ -92,8 +91,7 @@ def test_the_page_that_asks_about_very_many_letters_shuts_nobody_out(person: Com
     mira = person("operator").open("/admin/deadletters/deadletter/?resolution=OPEN&fingerprint=a-crowd")
     mira.click("#action-toggle").press("Select all that match").press("Replay…").sees("Replay 1,001 dead letters?")
     for scheme in ("light", "dark"):
-        mira.tell_browser("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        mira.run(AXE.read_text())
+        mira.prefers(scheme).run(AXE.read_text())
         assert mira.driver.execute_async_script(ASK_AXE) == []
     mira.complaints()
     mira.write("#id_reason", "the rate is back").write("#id_pace", "1000").press("Replay 1,001 dead letters")
