@@ -51,9 +51,11 @@
         return [shared("throughput", 190 + 0.6 * more, { series, axes: axes(compact), scales: whole }), [data.at, three, two, failed]];
     }
 
+    // A line needs two points; what has just begun is shown all the same.
+    const few = (values) => values.filter((value) => value !== null).length < 4;
     const WAITS = [0.01, 0.1, 1, 10, 60, 600, 3600];
     function waits(more) {
-        const line = (name) => ({ stroke: colour(`chart-${name}`), width: 2, spanGaps: true, points: { show: data.at.length < 4, size: 4 } });
+        const line = (name) => ({ stroke: colour(`chart-${name}`), width: 2, spanGaps: true, points: { show: few(data.wait_p95[name]), size: 5 } });
         const names = ["low", "default", "high"];
         const scales = { y: { distr: 3, range: (_, low, high) => [Math.min(low || 0.1, 0.1), WAITS.find((mark) => mark >= Math.max(high || 1, 10)) ?? high] } };
         const marks = axes((_, numbers) => numbers.map(wait));
