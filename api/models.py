@@ -6,13 +6,14 @@ import secrets
 from functools import cache
 from typing import Self
 
-import psycopg
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.postgres.fields import ArrayField
 from django.db import connection, models
 from django.db.models.functions import Now
 from django.utils import timezone
+
+from api.prepared import on_django
 
 SCOPES = ("read", "submit", "operate", "metrics")
 PREFIX_LENGTH = 8
@@ -57,12 +58,8 @@ class ApiToken(models.Model):
     @classmethod
     def _of_active_owner(cls, prefix: str) -> Self | None:
         """Part of every call of the API; the ORM would take longer to make these objects than all of the rest."""
-        connection.ensure_connection()
-        # Not Django's cursor, which binds on the client's side and so cannot prepare.
-        with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-            cursor.execute(_statement().encode(), [prefix], prepare=settings.PREPARED_STATEMENTS)
-            row = cursor.fetchone()
-        return None if row is None else cls.from_db(connection.alias, _columns(), row)
+        rows = on_django(_statement(), {"prefix": prefix})
+        return cls.from_db(connection.alias, _columns(), rows[0]) if rows else None
 
     def is_valid(self) -> bool:
         return self.is_in_force() and self.owner.is_active
@@ -83,7 +80,7 @@ def _statement() -> str:
     users = get_user_model()._meta.db_table
     return f"""
     SELECT {columns} FROM {ApiToken._meta.db_table} AS token JOIN {users} AS owner ON owner.id = token.owner_id
-     WHERE token.prefix = %s AND owner.is_active
+     WHERE token.prefix = %(prefix)s AND owner.is_active
     """
 
 

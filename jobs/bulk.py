@@ -11,8 +11,8 @@ from uuid import UUID
 from django.conf import settings
 from django.db import IntegrityError, OperationalError, connection, transaction
 
+from api.prepared import on_django
 from jobs import tickets
-from jobs.connections import on_django
 from jobs.drafting import Draft
 from jobs.errors import JobExists, KeyBusy, KeyReused
 from jobs.models import IdempotencyKey

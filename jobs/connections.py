@@ -63,17 +63,6 @@ def _has_rows(cursor: psycopg.Cursor[Any]) -> bool:
     return cursor.pgresult is not None and cursor.pgresult.status == ExecStatus.TUPLES_OK
 
 
-def on_django(statement: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Run a prepared statement on Django's connection, in whatever transaction is open there; its rows."""
-    django = django_connections["default"]
-    django.ensure_connection()
-    django.validate_no_broken_transaction()
-    # Not Django's cursor, which binds on the client's side and so cannot prepare.
-    with django.wrap_database_errors, psycopg.Cursor(django.connection) as cursor:
-        cursor.execute(statement.encode(), params, prepare=settings.PREPARED_STATEMENTS)
-        return cursor.fetchall()
-
-
 def is_outage(error: BaseException) -> bool:
     """Whether the database, rather than the statement, is what failed: worth waiting for."""
     cause = error.__cause__ if isinstance(error, DjangoError) else error

@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
+from api.prepared import on_django
 from jobs import connections, querysets
 from jobs.backoff import death_delay, retry_delay
 from jobs.errors import JobError, Unanswered
@@ -116,7 +117,7 @@ def settle(job: Held, outcome: Outcome, *, until: float | None = None) -> Settle
 def settle_in_transaction(job: Held, outcome: Succeeded) -> Settled:
     """Record a success inside the caller's open transaction, so that it commits with the body's own effects."""
     found = verdict(job, outcome, policy(job.task), chance=0.0)
-    settled = _write(connections.on_django, job, outcome, found, outcome.as_json)
+    settled = _write(on_django, job, outcome, found, outcome.as_json)
     return settled or Settled(None)
 
 
@@ -142,7 +143,7 @@ def _settle_once(job: Held, outcome: Outcome, found: Verdict, result: str) -> Se
     """Settlements that tell somebody (a letter, a callback) share a transaction with what they tell."""
     if found.cause or (job.callback_url and found.state in FINAL):
         with transaction.atomic():
-            return _write(connections.on_django, job, outcome, found, result)
+            return _write(on_django, job, outcome, found, result)
     return _write(connections.own().rows, job, outcome, found, result)
 
 

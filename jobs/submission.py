@@ -10,8 +10,8 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import IntegrityError, OperationalError, connection, transaction
 
+from api.prepared import on_django
 from jobs import doorbell, tickets
-from jobs.connections import on_django
 from jobs.doorbell import Bell
 from jobs.drafting import Draft, draft
 from jobs.errors import JobExists, KeyBusy, KeyReused, QueueFull

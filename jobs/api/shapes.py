@@ -12,8 +12,8 @@ from pydantic import Field
 
 from api.bodies import Body
 from api.masking import masked
+from api.prepared import on_django
 from jobs import registry
-from jobs.connections import on_django
 from jobs.models import Job
 from jobs.policies import policy
 
