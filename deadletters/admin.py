@@ -21,7 +21,7 @@ from deadletters.models import DeadLetter, ReplayItem, ReplayOperation
 from deadletters.progress import LAMPS
 from jobs.admin.job import HEAVY, LINKS
 from jobs.admin.operations import VERBS as OPERATION_VERBS
-from jobs.admin.operations import means_everything
+from jobs.admin.operations import OperationColumns, means_everything
 from jobs.admin.searching import QueueFilter, TaskFilter, found
 from jobs.models import Job
 from jobs.operations import ACTS
@@ -158,8 +158,9 @@ class DeadLetterAdmin(ActingAdmin):
 
 
 @admin.register(ReplayOperation)
-class ReplayOperationAdmin(ReadFirstAdmin):
-    list_display = ("c_name", "state_lamp", "c_sent", "c_skipped", "pace", "reason", "created_by", "begun", "over")
+class ReplayOperationAdmin(OperationColumns, ReadFirstAdmin):
+    lamps = LAMPS
+    list_display = ("c_name", "state_lamp", "c_done", "c_skipped", "pace", "reason", "created_by", "begun", "over")
     list_display_links = None
     list_filter = ("state",)
     lede = "Replays of many letters, each at its own pace. They are rows: no restart loses one."
@@ -182,27 +183,6 @@ class ReplayOperationAdmin(ReadFirstAdmin):
     def c_name(self, operation: ReplayOperation) -> SafeString:
         page = reverse("admin:deadletters_replayoperation_change", args=[operation.pk])
         return format_html('<a class="job-link" href="{}">{}</a>', page, f"Replay {operation.pk}")
-
-    @admin.display(description="state")
-    def state_lamp(self, operation: ReplayOperation) -> SafeString:
-        lamp = LAMPS[ReplayOperation.State(operation.state)]
-        return format_html('<span class="state state-{}">{}</span>', lamp, operation.get_state_display())
-
-    @admin.display(description="sent")
-    def c_sent(self, operation: ReplayOperation) -> str:
-        return f"{operation.done:,} of {operation.total:,}"
-
-    @admin.display(description="left alone")
-    def c_skipped(self, operation: ReplayOperation) -> str:
-        return f"{operation.skipped:,}"
-
-    @admin.display(description="started")
-    def begun(self, operation: ReplayOperation) -> str:
-        return ago(operation.created_at)
-
-    @admin.display(description="ended")
-    def over(self, operation: ReplayOperation) -> str:
-        return ago(operation.finished_at)
 
 
 @admin.register(ReplayItem)

@@ -8,7 +8,7 @@ from api.readfirst import duration
 from deadletters.models import ReplayItem, ReplayOperation
 from jobs.states import State
 
-LAMPS = {
+LAMPS: dict[str, str] = {
     ReplayOperation.State.RUNNING: "started",
     ReplayOperation.State.PAUSED: "retry",
     ReplayOperation.State.ABORTED: "revoked",
@@ -26,7 +26,7 @@ class Progress:
 
     @property
     def lamp(self) -> str:
-        return LAMPS[ReplayOperation.State(self.operation.state)]
+        return LAMPS[self.operation.state]
 
     @property
     def is_running(self) -> bool:

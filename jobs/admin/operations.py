@@ -1,5 +1,6 @@
 """Bulk operations in the admin: asked for from a list, then watched and, if need be, aborted."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin, messages
@@ -23,7 +24,7 @@ from jobs.errors import Conflict
 from jobs.models import BulkOperation, Event
 
 EVERYTHING = "everything"
-LAMPS = {
+LAMPS: dict[str, str] = {
     BulkOperation.State.RUNNING: "started",
     BulkOperation.State.ABORTED: "revoked",
     BulkOperation.State.DONE: "success",
@@ -95,8 +96,36 @@ def page_of(operation: BulkOperation) -> str:
     return reverse("admin:jobs_bulkoperation_change", args=[operation.pk])
 
 
+class OperationColumns:
+    """What the lists of long operations have in common, whoever's they are."""
+
+    lamps: Mapping[str, str]
+
+    @admin.display(description="state")
+    def state_lamp(self, operation: Any) -> SafeString:
+        lamp = self.lamps[operation.state]
+        return format_html('<span class="state state-{}">{}</span>', lamp, operation.get_state_display())
+
+    @admin.display(description="done")
+    def c_done(self, operation: Any) -> str:
+        return f"{operation.done:,} of {operation.total:,}"
+
+    @admin.display(description="left alone")
+    def c_skipped(self, operation: Any) -> str:
+        return f"{operation.skipped:,}"
+
+    @admin.display(description="started")
+    def begun(self, operation: Any) -> str:
+        return ago(operation.created_at)
+
+    @admin.display(description="ended")
+    def over(self, operation: Any) -> str:
+        return ago(operation.finished_at)
+
+
 @admin.register(BulkOperation)
-class BulkOperationAdmin(ReadFirstAdmin):
+class BulkOperationAdmin(OperationColumns, ReadFirstAdmin):
+    lamps = LAMPS
     list_display = ("c_name", "state_lamp", "c_done", "c_skipped", "reason", "created_by", "begun", "over")
     list_display_links = None
     list_filter = ("state", VerbFilter)
@@ -144,27 +173,6 @@ class BulkOperationAdmin(ReadFirstAdmin):
         text = '<a class="job-link" href="{}">#{} {} {}</a>'
         return format_html(text, page_of(operation), operation.pk, VERBS[operation.verb].label, rows)
 
-    @admin.display(description="state")
-    def state_lamp(self, operation: BulkOperation) -> SafeString:
-        lamp = LAMPS[BulkOperation.State(operation.state)]
-        return format_html('<span class="state state-{}">{}</span>', lamp, operation.get_state_display())
-
-    @admin.display(description="done")
-    def c_done(self, operation: BulkOperation) -> str:
-        return f"{operation.done:,} of {operation.total:,}"
-
-    @admin.display(description="left alone")
-    def c_skipped(self, operation: BulkOperation) -> str:
-        return f"{operation.skipped:,}"
-
-    @admin.display(description="started")
-    def begun(self, operation: BulkOperation) -> str:
-        return ago(operation.created_at)
-
-    @admin.display(description="ended")
-    def over(self, operation: BulkOperation) -> str:
-        return ago(operation.finished_at)
-
 
 def _seen(request: HttpRequest) -> list[str]:
     """The verbs whose operations this person sees: those for rows whose lists they see."""
@@ -184,7 +192,7 @@ def _about(request: HttpRequest, operation: BulkOperation) -> dict[str, Any]:
         "verb": verb,
         "among": act.among,
         "rows": rows,
-        "lamp": LAMPS[BulkOperation.State(operation.state)],
+        "lamp": LAMPS[operation.state],
         "is_going": operation.finished_at is None,
         "handled": handled,
         "percent": round(100 * handled / operation.total) if operation.total else 100,
