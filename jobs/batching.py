@@ -14,7 +14,7 @@ from jobs import connections, doorbell, querysets
 from jobs.batch_settlement import release_together
 from jobs.doorbell import BUDGET_SECONDS, Bell
 from jobs.execution import log_fields, logger, run
-from jobs.handful import Handful, relief
+from jobs.handful import Handful, relieved
 from jobs.logs import job_fields
 from jobs.outcomes import Succeeded
 from jobs.processes import me, this_process
@@ -24,6 +24,7 @@ from jobs.settlement import settle
 FIRST_SIZE, LARGEST_SIZE = 20, 500
 # What one claim should keep a process busy for.
 WORTH_SECONDS = 0.025
+INTERRUPTED = "Its batch was interrupted."
 
 
 class Pace:
@@ -60,7 +61,7 @@ def answer(task: Any, queue: str) -> None:
         jobs, more = claim_due(bell, _Memory.pace.size(task.name), until=until)
         if more:
             doorbell.ring([bell])
-        _work_off(task, Handful(jobs, until=until, on_release=lambda: _ring(bell)), len(jobs), ends)
+        _work_off(task, Handful(jobs, until=until, on_release=lambda: _ring(bell)), ends)
 
 
 def claim_due(bell: Bell, size: int, *, until: float) -> tuple[list[Held], bool]:
@@ -88,26 +89,24 @@ def _are_more(seen: int, claimed: int, size: int) -> bool:
     return seen >= size or seen > claimed
 
 
-def _work_off(task: Any, handful: Handful, jobs: int, ends: float) -> None:
+def _work_off(task: Any, handful: Handful, ends: float) -> None:
     """Run the jobs of a handful; whatever happens, what is finished is recorded and what has not begun given back."""
     ticket, began, ran = task.request.id, time.monotonic(), 0
-    relief.watch(handful)
-    try:
-        while time.monotonic() < ends and not terminate_handler_fired() and (job := handful.next()):
-            _run_one(task, handful, job)
-            ran += 1
-        handful.record(until=handful.until)
-        handful.release("Its batch took long.", until=handful.until)
-    except BaseException:
-        _Memory.left_some_behind = True
-        handful.record(until=0)
-        handful.release("Its batch was interrupted.", until=0)
-        raise
-    finally:
-        relief.forget(handful)
-        task.request.update(id=ticket)
-        if ran:
-            _Memory.pace.learn(task.name, (time.monotonic() - began) / ran)
+    # A process that is told to end does not wait for the database first.
+    why, until = INTERRUPTED, 0.0
+    _Memory.left_some_behind = True
+    with relieved(handful):
+        try:
+            while time.monotonic() < ends and not terminate_handler_fired() and (job := handful.next()):
+                _run_one(task, handful, job)
+                ran += 1
+            why, until = "Its batch took long.", handful.until
+        finally:
+            task.request.update(id=ticket)
+            handful.put_away(why, until=until)
+    _Memory.left_some_behind = False
+    if ran:
+        _Memory.pace.learn(task.name, (time.monotonic() - began) / ran)
 
 
 def _run_one(task: Any, handful: Handful, job: Held) -> None:
@@ -124,7 +123,7 @@ def _run_one(task: Any, handful: Handful, job: Held) -> None:
 
 def _give_back_what_was_left(until: float) -> None:
     """An earlier answer ended in an error before it could settle everything."""
-    release_together(_held_by_this_process(), "Its batch was interrupted.", until=until)
+    release_together(_held_by_this_process(), INTERRUPTED, until=until)
     _Memory.left_some_behind = False
 
 

@@ -39,10 +39,8 @@ def fingerprint(code: str, message: str, frame: str) -> str:
 
 
 def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException:  # noqa: BLE001  a task's own exception may fail at anything, and its failure must still be recorded
-        return f"<{type(error).__name__} whose text cannot be made>"
+    """A task's own exception may fail at anything, also at being text; the traceback module has an answer to that."""
+    return str(traceback.TracebackException(type(error), error, None, compact=True))
 
 
 def _own_frame(error: BaseException) -> str:

@@ -4,7 +4,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import psycopg
 
@@ -48,39 +49,37 @@ class Handful:
             self.record(until=self.until)
 
     def record(self, *, until: float) -> None:
+        """Settle what is finished. It stays noted until that is done, whatever interrupts."""
         with self._recording:
             with self._taking:
-                done, self._done, self._unrecorded = self._done, [], 0.0
-            if not done:
-                return
-            try:
+                done, self._unrecorded = list(self._done), 0.0
+            if done:
                 succeed_together(done, until=until)
-            except BaseException:
-                with self._taking:
-                    self._done = done + self._done
-                raise
+            with self._taking:
+                del self._done[: len(done)]
 
     def release(self, why: str, *, until: float) -> None:
         """Give back what has not begun."""
         with self._taking:
-            unbegun, self._waiting = list(self._waiting), deque()
-        if not unbegun:
-            return
-        try:
-            release_together(unbegun, why, until=until)
-        except BaseException:
-            with self._taking:
-                self._waiting.extendleft(reversed(unbegun))
-            raise
+            if not self._waiting:
+                return
+            release_together(list(self._waiting), why, until=until)
+            self._waiting.clear()
         self._on_release()
+
+    def put_away(self, why: str, *, until: float) -> None:
+        """Record what is finished, and whether or not that is possible, give back the rest."""
+        try:
+            self.record(until=until)
+        finally:
+            self.release(why, until=until)
 
     def relieve(self) -> None:
         """While one job is slow: nobody else waits for it."""
         if time.monotonic() - self._began < SLOW_SECONDS:
             return
         try:
-            self.record(until=0)
-            self.release("Another job of its batch takes long.", until=0)
+            self.put_away("Another job of its batch takes long.", until=0)
         except psycopg.Error as error:
             logger.warning("batch not relieved", extra={"reason": str(error).strip()})
         finally:
@@ -122,3 +121,13 @@ class Relief:
 
 
 relief = Relief()
+
+
+@contextmanager
+def relieved(handful: Handful) -> Iterator[None]:
+    """Looked after by the other thread as long as this lasts."""
+    relief.watch(handful)
+    try:
+        yield
+    finally:
+        relief.forget(handful)

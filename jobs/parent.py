@@ -8,9 +8,9 @@ import logging
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
 
@@ -39,7 +39,7 @@ class Parent:
         self.queues: list[str] = []
         self.worker: Any = None
         self.heartbeat: Heartbeat | None = None
-        self._reports: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._reports: deque[Callable[[], None]] = deque()
         self._suspects: dict[UUID, float] = {}
         self._told_to_end: set[UUID] = set()
         self._watchdog = stalls.StallWatchdog()
@@ -69,7 +69,7 @@ class Parent:
 
     def hand_over(self, work: Callable[[], None]) -> None:
         """Have something done in the beat thread, where waiting for the database is allowed."""
-        self._reports.put(work)
+        self._reports.append(work)
         if self.heartbeat is not None:
             self.heartbeat.wake()
 
@@ -97,16 +97,12 @@ class Parent:
 
     def _record_reports(self) -> None:
         """Reported ends come first: they know the signal, which the process table does not."""
-        while True:
-            try:
-                work = self._reports.get_nowait()
-            except Empty:
-                return
-            try:
-                work()
-            except BaseException:
-                self._reports.put(work)
-                raise
+        while self._reports:
+            work = self._reports[0]
+            # Kept until it is done, but as the last: should it fail, the others have their turn on the next beat.
+            self._reports.rotate(-1)
+            work()
+            self._reports.remove(work)
 
     def _look_at_running(self) -> None:
         taken, active, answering = dict(self.running), _active_jobs(), _answering()
