@@ -78,9 +78,8 @@ class Person:
         return self.driver.execute_cdp_cmd(command, values)
 
     def prefers(self, scheme: str) -> "Person":
-        """Light or dark, and no motion: on an open page the colours would fade, and be looked at half way."""
-        wishes = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
-        features = [{"name": name, "value": value} for name, value in wishes.items()]
+        """Have the browser ask for light or dark pages, also of the one that is open."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.tell_browser("Emulation.setEmulatedMedia", features=features)
         return self
 
