@@ -9,6 +9,8 @@ from api.tally import Tally, on_each
 from deadletters.models import DeadLetter
 from deadletters.resolution import REFUSALS, close, why_not
 from jobs.models import Event
+from jobs.noting import note
+from jobs.states import State
 
 DROPPED = "dropped"
 
@@ -17,9 +19,7 @@ def drop(letter: DeadLetter, *, actor: str, reason: str) -> None:
     """Close an open letter without running its job again; raises Conflict when it is not open."""
     with transaction.atomic():
         close(letter, DeadLetter.Resolution.DROPPED, actor=actor, reason=reason)
-        Event.objects.create(
-            job_id=letter.job_id, verb=DROPPED, actor=actor, reason=reason, details={"letter": letter.pk}
-        )
+        _note([letter], actor, reason, {})
 
 
 def drop_all(letters: Iterable[DeadLetter], *, actor: str, reason: str) -> Tally:
@@ -33,8 +33,11 @@ def drop_together(letters: Sequence[DeadLetter], *, actor: str, reason: str, det
     dropped = [letter for letter in letters if letter.pk not in skipped]
     ids = [letter.pk for letter in dropped]
     DeadLetter.objects.filter(pk__in=ids).resolve(DeadLetter.Resolution.DROPPED, by=actor, reason=reason)
-    Event.objects.bulk_create(
-        Event(job_id=letter.job_id, verb=DROPPED, actor=actor, reason=reason, details={"letter": letter.pk} | details)
-        for letter in dropped
-    )
+    _note(dropped, actor, reason, details)
     return Tally(ids, skipped)
+
+
+def _note(letters: Sequence[DeadLetter], actor: str, reason: str, details: dict[str, Any]) -> None:
+    about = {"verb": DROPPED, "actor": actor, "reason": reason}
+    events = [Event(job_id=letter.job_id, details={"letter": letter.pk} | details, **about) for letter in letters]
+    note(events, state=State.FAILURE)

@@ -12,6 +12,7 @@ from jobs.cancellation import refuse_when_key_was_taken_over
 from jobs.drafting import Draft, draft
 from jobs.errors import Conflict
 from jobs.models import Event, Job, JobLabel
+from jobs.noting import note
 from jobs.policies import policy
 from jobs.states import State
 
@@ -32,7 +33,7 @@ def replay(letter: DeadLetter, *, actor: str, reason: str, payload: Mapping[str,
         resolution.close(letter, DeadLetter.Resolution.REPLAYED, actor=actor, reason=reason, **versions)
         _revive(job, edited)
         details = {"letter": letter.pk, "edited": edited is not None}
-        Event.objects.create(job=job, verb=REPLAYED, actor=actor, reason=reason, details=details)
+        note([Event(job=job, verb=REPLAYED, actor=actor, reason=reason, details=details)], state=State.PENDING)
 
 
 def replay_all(letters: Iterable[DeadLetter], *, actor: str, reason: str) -> Tally:

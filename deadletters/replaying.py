@@ -9,6 +9,7 @@ from deadletters.models import DeadLetter
 from deadletters.replay import REPLAYED
 from jobs.cancellation import had_their_key_taken_over
 from jobs.models import Event, Job
+from jobs.noting import note
 from jobs.policies import policy
 from jobs.states import State
 
@@ -47,8 +48,8 @@ def _replay(letters: Sequence[DeadLetter], *, actor: str, reason: str) -> None:
     for task, ids in by_task.items():
         limits = {"max_retries": policy(task).max_retries, "max_deaths": policy(task).max_deaths}
         Job.objects.filter(pk__in=ids).revive(state=State.FAILURE, **limits)
-    Event.objects.bulk_create(
-        Event(job_id=letter.job_id, verb=REPLAYED, actor=actor, reason=reason,
-              details={"letter": letter.pk, "edited": False})
-        for letter in letters
-    )  # fmt: skip
+    about = {"verb": REPLAYED, "actor": actor, "reason": reason}
+    events = [
+        Event(job_id=letter.job_id, details={"letter": letter.pk, "edited": False}, **about) for letter in letters
+    ]
+    note(events, state=State.PENDING)

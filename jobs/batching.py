@@ -11,15 +11,16 @@ from uuid import uuid4
 from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]
 
 from jobs import connections, doorbell, querysets
-from jobs.batch_settlement import release_together
 from jobs.doorbell import BUDGET_SECONDS, Bell
 from jobs.execution import log_fields, logger, run
 from jobs.handful import Handful, relieved
-from jobs.logs import job_fields
+from jobs.logs import running_job
 from jobs.outcomes import Succeeded
 from jobs.processes import me, this_process
 from jobs.querysets import Held
+from jobs.rescue import record_death
 from jobs.settlement import settle
+from jobs.states import State
 
 FIRST_SIZE, LARGEST_SIZE = 20, 500
 # What one claim should keep a process busy for.
@@ -46,16 +47,17 @@ class _Memory:
     """What this process remembers between doorbells."""
 
     pace = Pace()
-    left_some_behind = False
+    # What an answer could not put away before it ended in an error.
+    left: Handful | None = None
 
 
 def answer(task: Any, queue: str) -> None:
     """Work off due jobs of one task and queue, until there are none or the budget is spent."""
     bell, began = Bell(task.name, queue), time.monotonic()
     ends, until = began + BUDGET_SECONDS, began + task.policy.hard_limit
-    if _Memory.left_some_behind:
-        _give_back_what_was_left(until)
     doorbell.answered(bell)
+    if _Memory.left is not None:
+        _settle_what_was_left(_Memory.left, until)
     more = True
     while more and time.monotonic() < ends and not terminate_handler_fired():
         jobs, more = claim_due(bell, _Memory.pace.size(task.name), until=until)
@@ -94,7 +96,7 @@ def _work_off(task: Any, handful: Handful, ends: float) -> None:
     ticket, began, ran = task.request.id, time.monotonic(), 0
     # A process that is told to end does not wait for the database first.
     why, until = INTERRUPTED, 0.0
-    _Memory.left_some_behind = True
+    _Memory.left = handful
     with relieved(handful):
         try:
             while time.monotonic() < ends and not terminate_handler_fired() and (job := handful.next()):
@@ -104,15 +106,15 @@ def _work_off(task: Any, handful: Handful, ends: float) -> None:
         finally:
             task.request.update(id=ticket)
             handful.put_away(why, until=until)
-    _Memory.left_some_behind = False
+    _Memory.left = None
     if ran:
         _Memory.pace.learn(task.name, (time.monotonic() - began) / ran)
 
 
 def _run_one(task: Any, handful: Handful, job: Held) -> None:
     task.request.update(id=str(job.id))
-    with job_fields(**log_fields(job)):
-        logger.info("job claimed", extra={"retries": job.retries})
+    with running_job(**log_fields(job)):
+        logger.info("job claimed", extra={"state": State.STARTED, "retries": job.retries})
         outcome = run(task, job)
         # A callback is committed with the outcome it tells of, which takes a transaction of its own.
         if isinstance(outcome, Succeeded) and not job.callback_url:
@@ -121,10 +123,14 @@ def _run_one(task: Any, handful: Handful, job: Held) -> None:
             settle(job, outcome, until=handful.until)
 
 
-def _give_back_what_was_left(until: float) -> None:
-    """An earlier answer ended in an error before it could settle everything."""
-    release_together(_held_by_this_process(), INTERRUPTED, until=until)
-    _Memory.left_some_behind = False
+def _settle_what_was_left(handful: Handful, until: float) -> None:
+    """What was begun and cannot be recorded is charged, or a job that can never be settled would run for ever."""
+    try:
+        handful.put_away(INTERRUPTED, until=until)
+    finally:
+        for job in _held_by_this_process():
+            record_death(job, "NOT_SETTLED", "It was begun, and its batch ended without settling it.")
+        _Memory.left = None
 
 
 def _held_by_this_process() -> list[Held]:

@@ -1,9 +1,11 @@
 """Submitting many jobs at once: keys in one statement, rows by COPY, tickets in one pipeline."""
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -16,9 +18,12 @@ from jobs import tickets
 from jobs.drafting import Draft
 from jobs.errors import JobExists, KeyBusy, KeyReused
 from jobs.models import IdempotencyKey
+from jobs.noting import tell_on_commit
+from jobs.states import State
 from jobs.submission import KEY_TAKEN_OVER, LOCK_NOT_AVAILABLE, patience, publish_on_commit, refuse_when_full
 from jobs.tickets import Ticket
 
+logger = logging.getLogger("jobs")
 CHUNK = 1000
 COLUMNS = (
     "id", "task", "queue", "payload", "state", "attempt", "retries", "max_retries", "deaths", "max_deaths",
@@ -161,10 +166,16 @@ def _copy(drafts: list[Draft]) -> None:
             _copy_rows("jobs_joblabel", ("job_id", "label"), labels)
     except IntegrityError as error:
         raise JobExists(str(error.__cause__).partition("DETAIL:")[2].strip()) from None
+    tell_on_commit(partial(_tell, len(drafts), drafts[0].id, drafts[-1].id))
     issued = [Ticket(each.id, each.task, each.ticket_queue) for each, row in zip(drafts, rows, strict=True) if row[13]]
     bells = {each.bell for each, row in zip(drafts, rows, strict=True) if each.bell is not None and row[11] <= now}
     if issued or bells:
         publish_on_commit([*issued, *bells])
+
+
+def _tell(count: int, first: UUID, last: UUID) -> None:
+    about = {"jobs": count, "first": str(first), "last": str(last), "state": State.PENDING}
+    logger.info("jobs submitted", extra=about)
 
 
 def _row(wanted: Draft, now: datetime, *, ticketed: bool) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from django.db import transaction
 
 from jobs.errors import Conflict
 from jobs.models import Event, Job
+from jobs.noting import note
 from jobs.policies import policy
 from jobs.states import State
 from jobs.submission import KEY_TAKEN_OVER
@@ -28,10 +29,10 @@ def cancel(job_id: UUID, *, actor: str, reason: str = "") -> Cancelled:
     with transaction.atomic():
         mine = Job.objects.filter(pk=job_id)
         if mine.cancel_waiting():
-            _note(job_id, "cancelled", actor, reason)
+            _note(job_id, "cancelled", actor, reason, state=State.REVOKED)
             return Cancelled(at_once=True)
         if mine.ask_running_to_stop():
-            _note(job_id, "cancel requested", actor, reason)
+            _note(job_id, "cancel requested", actor, reason, state=State.STARTED)
             return Cancelled(at_once=False)
         job = mine.get()
         if job.state == State.STARTED:
@@ -48,7 +49,7 @@ def retry_now(job_id: UUID, *, actor: str, reason: str = "") -> None:
         if not Job.objects.filter(pk=job_id).retry_now():
             job = Job.objects.get(pk=job_id)
             raise Conflict(f"Job {job_id} is {job.state}: only a job that waits for later can be run now.")
-        _note(job_id, "retry now", actor, reason)
+        _note(job_id, "retry now", actor, reason, state=State.PENDING)
 
 
 def reinstate(job_id: UUID, *, actor: str, reason: str = "") -> None:
@@ -62,7 +63,7 @@ def reinstate(job_id: UUID, *, actor: str, reason: str = "") -> None:
         )
         if not revived:
             raise Conflict(f"Job {job_id} is {job.state}: only a revoked job can be reinstated.")
-        _note(job_id, "reinstated", actor, reason)
+        _note(job_id, "reinstated", actor, reason, state=State.PENDING)
 
 
 def refuse_when_key_was_taken_over(job: Job) -> None:
@@ -76,5 +77,5 @@ def had_their_key_taken_over(ids: Collection[UUID]) -> set[UUID]:
     return set(Event.objects.filter(job__in=ids, verb=KEY_TAKEN_OVER).values_list("job_id", flat=True))
 
 
-def _note(job_id: UUID, verb: str, actor: str, reason: str) -> None:
-    Event.objects.create(job_id=job_id, verb=verb, actor=actor, reason=reason, details={})
+def _note(job_id: UUID, verb: str, actor: str, reason: str, *, state: State) -> None:
+    note([Event(job_id=job_id, verb=verb, actor=actor, reason=reason)], state=state)

@@ -15,7 +15,7 @@ import psycopg
 from django.conf import settings
 from django.db import Error as DjangoError
 from django.db import connections as django_connections
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 
 T = TypeVar("T")
 _local = threading.local()
@@ -41,7 +41,8 @@ class Connection:
         self._raw = None
 
     def _opened(self) -> psycopg.Connection[Any]:
-        if self._raw is None or self._raw.closed or self._pid != os.getpid():
+        if self._raw is None or self._pid != os.getpid() or not _is_usable(self._raw):
+            self.close()
             self._raw, self._pid = psycopg.connect(**_parameters(), autocommit=True), os.getpid()
         return self._raw
 
@@ -56,6 +57,11 @@ def own() -> Connection:
 def close_own() -> None:
     if hasattr(_local, "connection"):
         _local.connection.close()
+
+
+def _is_usable(raw: psycopg.Connection[Any]) -> bool:
+    """Not in the middle of a statement either, where a soft time limit may have ended the wait for its answer."""
+    return not raw.closed and raw.pgconn.transaction_status != TransactionStatus.ACTIVE
 
 
 def _has_rows(cursor: psycopg.Cursor[Any]) -> bool:

@@ -16,8 +16,9 @@ from django.db.models.functions import Now
 
 from jobs import tickets
 from jobs.models import Event, Job
+from jobs.noting import note
 from jobs.policies import batch_tasks, policy, tables
-from jobs.states import WAITING
+from jobs.states import WAITING, State
 from jobs.tickets import Ticket
 
 logger = logging.getLogger("jobs.dispatch")
@@ -85,16 +86,10 @@ def issue_paced() -> int:
 
 def expire() -> int:
     """Revoke waiting jobs whose time has run out, without ever issuing them a ticket; how many."""
-    with only_one(EXPIRE_LOCK) as alone:
-        if not alone:
-            return 0
-        late = Job.objects.unfinished().filter(state__in=WAITING, expires_at__lte=Now())
-        ids = list(late.select_for_update(skip_locked=True).values_list("id", flat=True)[:BATCH])
-        if not ids:
-            return 0
-        expired = Job.objects.filter(id__in=ids).expire()
-        Event.objects.bulk_create(Event(job_id=each, verb="expired", actor="dispatcher") for each in ids)
-        return expired
+    total = 0
+    while expired := _expire():
+        total += expired
+    return total
 
 
 def sample() -> None:
@@ -123,6 +118,20 @@ def only_one(lock: int) -> Iterator[bool]:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [lock])
         yield cursor.fetchone()[0]
+
+
+def _expire() -> int:
+    """A batch of them, in a transaction of its own."""
+    with only_one(EXPIRE_LOCK) as alone:
+        if not alone:
+            return 0
+        late = Job.objects.unfinished().filter(state__in=WAITING, expires_at__lte=Now())
+        ids = list(late.select_for_update(skip_locked=True).values_list("id", flat=True)[:BATCH])
+        if not ids:
+            return 0
+        expired = Job.objects.filter(id__in=ids).expire()
+        note([Event(job_id=each, verb="expired", actor="dispatcher") for each in ids], state=State.REVOKED)
+        return expired
 
 
 def _issue(queue: str) -> int:

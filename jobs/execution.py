@@ -18,7 +18,7 @@ from jobs import connections, querysets, registry
 from jobs.diagnosis import report
 from jobs.effects import RunningJob
 from jobs.errors import Abandon, InvalidJob
-from jobs.logs import job_fields
+from jobs.logs import running_job
 from jobs.outcomes import Abandoned, Failed, NotStorable, Outcome, Succeeded
 from jobs.policies import policy
 from jobs.processes import me, this_process
@@ -42,8 +42,8 @@ def execute(task: Any, job_id: UUID) -> Settled | None:
         ticket_refused.send(sender=None, job_id=job_id)
         return None
     [job] = held
-    with job_fields(**log_fields(job)):
-        logger.info("job claimed", extra={"retries": job.retries})
+    with running_job(**log_fields(job)):
+        logger.info("job claimed", extra={"state": State.STARTED, "retries": job.retries})
         if task.policy.atomic:
             return _run_and_settle_together(task, job, deadline)
         return settle(job, run(task, job), until=deadline)
@@ -165,8 +165,8 @@ def _seconds(when: Any) -> float | None:
 
 
 def log_fields(job: Held) -> dict[str, Any]:
-    """What `jobs.logs.job_fields` needs to know of a job."""
-    asked = {name: job.trace[name] for name in ("request_id",) if job.trace and name in job.trace}
+    """What `jobs.logs` needs to know of a job."""
+    asked = {"request_id": job.trace["request_id"]} if job.trace and "request_id" in job.trace else {}
     return asked | {
         "secrets": Secrets(job.payload, policy(job.task).redacted),
         "job_id": str(job.id),

@@ -33,13 +33,30 @@ def logged_with(**fields: Any) -> Iterator[None]:
 
 @contextmanager
 def job_fields(*, secrets: Secrets = NO_SECRETS, **fields: Any) -> Iterator[None]:
-    """Add the fields of a job to every log record while it runs, of its threads too, and hide its secrets in them."""
+    """Add the fields of a job to the log records of this context, and hide its secrets in them."""
+    with _entered(_Context(fields, secrets)):
+        yield
+
+
+@contextmanager
+def running_job(*, secrets: Secrets = NO_SECRETS, **fields: Any) -> Iterator[None]:
+    """The same while a job runs, for the threads its body starts as well."""
     with _entered(_Context(fields, secrets)) as context:
         _running.append(context)
         try:
             yield
         finally:
             _running.remove(context)
+
+
+@contextmanager
+def about_others() -> Iterator[None]:
+    """For lines about other jobs than the one that runs here: they name it as `by_job`."""
+    fields, secrets = _present()
+    kept = {name: fields[name] for name in ("request_id", "worker") if name in fields}
+    runs = {"by_job": fields["job_id"]} if "job_id" in fields else {}
+    with _entered(_Context(kept | runs, secrets)):
+        yield
 
 
 def request_id() -> str | None:

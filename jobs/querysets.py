@@ -192,7 +192,7 @@ SELECT id, attempt, CASE state WHEN 'REVOKED' THEN 'REVOKED' ELSE 'RELEASED' END
        coalesce((SELECT name FROM jobs_worker AS w WHERE w.id = released.worker_id), ''), child_pid,
        claim_token, error_code, error, traceback, fingerprint, CASE WHEN finished_at IS NULL THEN 0 END
   FROM released
-RETURNING job_id
+RETURNING job_id, outcome
 """
 
 # A wish to cancel wins over every way of going on (`yields`).
@@ -235,7 +235,7 @@ SELECT job.state FROM jobs_job AS job
 UNION ALL
 SELECT a.outcome FROM jobs_attempt AS a
  WHERE a.job_id = %(id)s AND a.number = %(attempt)s AND a.claim_token = %(token)s
-   AND a.outcome IN (%(outcome)s, 'REVOKED')
+   AND a.outcome IN (%(outcome)s, CASE WHEN %(state)s = 'SUCCESS' THEN '' ELSE 'REVOKED' END)
 """
 
 FENCED = """

@@ -18,6 +18,7 @@ SELECT DISTINCT task, ticket_queue
    SELECT job.task, {TICKET_QUEUE} AS ticket_queue FROM jobs_job AS job
     WHERE job.finished_at IS NULL AND job.dispatched_at IS NULL AND job.queue = wanted.name
       AND job.run_at <= clock_timestamp() AND job.state IN ('PENDING', 'RETRY') AND job.cancel_requested_at IS NULL
+      AND (job.expires_at IS NULL OR job.expires_at > clock_timestamp())
     ORDER BY job.run_at LIMIT %(limit)s) AS due
  WHERE task = ANY(%(tasks)s)
 """

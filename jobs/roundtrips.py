@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from json import dumps
 from typing import Any
 
@@ -96,6 +96,16 @@ class QoS(stock.QoS):
         for _ in range(written):
             self._to_forget.popleft()
 
+    def arrive(self) -> None:
+        """Wait until what was written is there, for somebody who reads it on another connection."""
+        # When that cannot be known, the other connection will tell.
+        with suppress(redis.ConnectionError):
+            self._see_to_it()
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        self.arrive()
+        super().restore_by_tag(tag, client, leftmost)
+
     @contextmanager
     def pipe_or_acquire(self, pipe: Any = None, client: Any = None) -> Iterator[Any]:
         if pipe:
@@ -124,6 +134,11 @@ class Channel(stock.Channel):
         if self._notebook is None or self._notebook.pool is not self.pool:
             self._notebook = Notebook(self.pool)
         return self._notebook
+
+    def _restore(self, message: Any, leftmost: bool = False) -> None:
+        notes: Any = self.qos
+        notes.arrive()
+        super()._restore(message, leftmost)  # type: ignore[call-arg]
 
     def close(self) -> None:
         if self._notebook is not None and not self.closed:

@@ -1,8 +1,10 @@
 """Submitting: a job and its idempotency key, written in the caller's transaction, ticketed on commit."""
 
+import logging
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -16,10 +18,12 @@ from jobs.doorbell import Bell
 from jobs.drafting import Draft, draft
 from jobs.errors import JobExists, KeyBusy, KeyReused, QueueFull
 from jobs.models import IdempotencyKey, Job
+from jobs.noting import tell_on_commit
 from jobs.policies import policy
 from jobs.states import State
 from jobs.tickets import Ticket
 
+logger = logging.getLogger("jobs")
 KEY_TAKEN_OVER = "key taken over"
 LEDGER = "ticket_ledger"
 LOCK_NOT_AVAILABLE = "55P03"
@@ -96,6 +100,7 @@ def write(wanted: Draft) -> Job:
         if not rows:
             return existing(wanted)
     [(created_at, run_at, dispatched_at)] = rows
+    tell_on_commit(partial(_tell, wanted))
     if dispatched_at is not None:
         publish_on_commit([Ticket(wanted.id, wanted.task, wanted.ticket_queue)])
     elif wanted.bell is not None and run_at <= created_at:
@@ -112,6 +117,11 @@ def existing(wanted: Draft) -> Job:
         raise KeyReused(str(wanted.key), key.job_id)
     key.job.replayed = True
     return key.job
+
+
+def _tell(wanted: Draft) -> None:
+    about = {"job_id": str(wanted.id), "task": wanted.task, "queue": wanted.queue, "state": State.PENDING}
+    logger.info("job submitted", extra=about)
 
 
 def refuse_when_full(drafts: Iterable[Draft]) -> None:

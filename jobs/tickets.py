@@ -8,6 +8,7 @@ template and pushed without retries through a connection of its own, because Cel
 import base64
 import json
 import logging
+import os
 import random
 import time
 from collections import defaultdict
@@ -27,6 +28,9 @@ HEALTHY_TIMEOUT = 0.8
 PROBE_TIMEOUT = 0.04
 QUIET_SECONDS = 3.0
 ID_SLOT, TAG_SLOT = "@job-id@", "@delivery-tag@"
+# Not the module's own: a body that seeds that one would have every process make the same tags.
+_tags = random.Random()
+os.register_at_fork(after_in_child=_tags.seed)
 
 
 class Ticket(NamedTuple):
@@ -96,7 +100,7 @@ def message(ticket: Ticket) -> str:
     """The ticket as kombu's Redis transport stores it: Celery's message protocol 2, base64 body."""
     *before, after = _template(ticket.task, ticket.queue)
     # Unique is enough for a tag; the operating system's randomness would cost a call for every ticket.
-    return f"{str(ticket.job).join(before)}{random.getrandbits(128):032x}{after}"
+    return f"{str(ticket.job).join(before)}{_tags.getrandbits(128):032x}{after}"
 
 
 @cache

@@ -11,6 +11,7 @@ from django.utils import timezone
 from api.tally import Tally
 from jobs.cancellation import had_their_key_taken_over
 from jobs.models import Event, Job
+from jobs.noting import note
 from jobs.policies import policy
 from jobs.querysets import JobQuerySet
 from jobs.states import State
@@ -39,17 +40,19 @@ def cancel_together(jobs: Sequence[Job], *, actor: str, reason: str, details: di
         for is_running in (False, True)
     )
     not_asked = [job for job in running if job.cancel_requested_at is None]
-    note = _noting(actor, reason, details)
-    note("cancelled", waiting, JobQuerySet.cancel_waiting)
-    note("cancel requested", not_asked, JobQuerySet.ask_running_to_stop)
+    act = _acting(actor, reason, details)
+    act("cancelled", waiting, JobQuerySet.cancel_waiting, State.REVOKED)
+    act("cancel requested", not_asked, JobQuerySet.ask_running_to_stop, State.STARTED)
     return _tally(jobs, why_not_cancel)
 
 
 def retry_together(jobs: Sequence[Job], *, actor: str, reason: str, details: dict[str, Any]) -> Tally:
     """Make jobs that the caller's transaction holds due now, as far as they wait for a retry or for their time."""
-    early = [job for job in jobs if why_not_retry(job) is None]
-    _noting(actor, reason, details)("retry now", early, JobQuerySet.retry_now)
-    return _tally(jobs, why_not_retry)
+    # Asked once: the time of a job may come between two looks.
+    tally = _tally(jobs, why_not_retry)
+    early = [job for job in jobs if job.pk not in tally.skipped]
+    _acting(actor, reason, details)("retry now", early, JobQuerySet.retry_now, State.PENDING)
+    return tally
 
 
 def reinstate_together(jobs: Sequence[Job], *, actor: str, reason: str, details: dict[str, Any]) -> Tally:
@@ -64,20 +67,20 @@ def reinstate_together(jobs: Sequence[Job], *, actor: str, reason: str, details:
         revive = partial(
             JobQuerySet.revive, state=State.REVOKED, max_retries=rules.max_retries, max_deaths=rules.max_deaths
         )
-        _noting(actor, reason, details)("reinstated", some, revive)
+        _acting(actor, reason, details)("reinstated", some, revive, State.PENDING)
     return _tally(jobs, lambda job: why_not_reinstate(job, taken))
 
 
-def _noting(actor: str, reason: str, details: dict[str, Any]) -> Callable[..., None]:
-    def note(verb: str, jobs: Sequence[Job], move: Callable[[Any], int]) -> None:
-        """Move these jobs and leave an event of each."""
+def _acting(actor: str, reason: str, details: dict[str, Any]) -> Callable[..., None]:
+    def act(verb: str, jobs: Sequence[Job], move: Callable[[Any], int], state: State) -> None:
+        """Do it to these jobs, which are in `state` then, and leave an event of each."""
         if not jobs:
             return
         move(Job.objects.filter(pk__in=[job.pk for job in jobs]))
         about = {"verb": verb, "actor": actor, "reason": reason, "details": details}
-        Event.objects.bulk_create(Event(job_id=job.pk, **about) for job in jobs)
+        note([Event(job_id=job.pk, **about) for job in jobs], state=state)
 
-    return note
+    return act
 
 
 def _tally(jobs: Sequence[Job], why_not: Callable[[Job], str | None]) -> Tally:

@@ -1,10 +1,14 @@
 """Notes about unacknowledged messages are written without waiting, and none is left behind."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
+from kombu import Connection
 from redis import Redis
 
+from jobs.roundtrips import Command, Notebook
+from local.valkey import Valkey
 from tests.jobs.test_transport import OURS, READ, READY, StockWorker, send, valkey, worker
 from tests.waiting import eventually
 
@@ -77,3 +81,28 @@ def test_a_lost_connection_costs_no_message_and_no_worker(ours: StockWorker) -> 
 
 def _kill_everybody(client: Redis) -> None:
     client.client_kill_filter(_type="normal", skipme=True)
+
+
+def test_a_message_given_back_at_once_comes_again_although_its_note_is_slow(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_their_way: list[threading.Timer] = []
+    write, read_answers = Notebook.write, Notebook.read_answers
+
+    def write_slowly(self: Notebook, commands: list[Command]) -> None:
+        on_their_way.append(threading.Timer(0.3, write, (self, commands)))
+        on_their_way[-1].start()
+
+    def read_what_arrived(self: Notebook) -> None:
+        while on_their_way:
+            on_their_way.pop().join()
+        read_answers(self)
+
+    monkeypatch.setattr(Notebook, "write", write_slowly)
+    monkeypatch.setattr(Notebook, "read_answers", read_what_arrived)
+    with Connection(valkey.url, transport=OURS) as connection, connection.SimpleQueue("given-back") as queue:
+        queue.put({"given": "once"})
+        queue.get(timeout=10).requeue()
+        again = queue.get(timeout=10)
+        assert again.payload == {"given": "once"}
+        again.ack()

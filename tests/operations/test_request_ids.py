@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from django.db import transaction
 
 from deadletters.models import DeadLetter
 from jobs.logs import logged_with
@@ -81,11 +82,15 @@ def test_jobs_submitted_from_a_body_have_the_id_too_and_so_have_theirs(house: tu
 
 
 def test_a_job_in_a_batch_has_its_own_id_and_not_its_neighbours(house: tuple[Fleet, Api]) -> None:
-    records = {"records": [{"id": 1, "value": 1}]}
-    one, first = submitted(house, "process_data", records)
-    other = settled(submit("process_data", records))
-    said = {line["job_id"]: line.get("request_id") for line in lines(house[0], "w") if line.get("job_id")}
-    assert (said[str(one.pk)], said[str(other.pk)]) == (first, None)
+    asked: dict[str, str | None] = {}
+    with transaction.atomic():
+        for mine in ("the-one", "the-other", None):
+            with logged_with(**{"request_id": mine} if mine else {}):
+                asked[str(submit("process_data", {"records": [{"id": 1, "value": 1}]}).pk)] = mine
+    jobs = [settled(Job.objects.get(pk=each)) for each in asked]
+    assert len({job.claim_token for job in jobs}) == 1, "they were not claimed together"
+    told = [line for line in lines(house[0], "w") if line.get("job_id") in asked]
+    assert {(line["job_id"], line.get("request_id")) for line in told} == set(asked.items())
 
 
 def test_the_lines_of_the_web_process_are_json_with_the_id(house: tuple[Fleet, Api]) -> None:
