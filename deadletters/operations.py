@@ -6,9 +6,9 @@ drivers cannot take the same letters or exceed the pace, and an abort waits for 
 """
 
 import math
-import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -86,26 +86,16 @@ def abort(operation_id: int, *, actor: str) -> ReplayOperation:
 def drive(operation_id: int, driver: UUID) -> None:
     """Carry an operation on for a while, then hand it to another job."""
     mine = driving.driven_by(ReplayOperation.objects.all(), operation_id, driver)
-    began = time.monotonic() - STEP_SECONDS
-
-    def step() -> float | None:
-        nonlocal began
-        since, began = time.monotonic() - began, time.monotonic()
-        return advance(mine, since=since)
-
-    driving.drive(mine, TASK, step)
+    driving.drive(mine, TASK, partial(advance, mine))
 
 
-def advance(mine: QuerySet[ReplayOperation], *, since: float) -> float | None:
-    """Replay the letters that are due at the operation's pace; the seconds to the next step, None after the last.
-
-    `since` is the seconds from the start of the step before to that of this one.
-    """
+def advance(mine: QuerySet[ReplayOperation]) -> float | None:
+    """Replay the letters that are due at the operation's pace; the seconds to the next step, None after the last."""
     with transaction.atomic():
         operation = mine.select_for_update().annotate(now=Now()).first()
         if operation is None:
             return None
-        due = _due(operation, since)
+        due = _due(operation)
         waiting = operation.items.filter(state=ReplayItem.State.WAITING).select_related("letter__job").order_by("pk")
         items = list(waiting[:due]) if due else []
         if items:
@@ -113,7 +103,7 @@ def advance(mine: QuerySet[ReplayOperation], *, since: float) -> float | None:
         elif due:
             operation.state, operation.finished_at = State.DONE, operation.now
         operation.save()
-        return _wait(operation) if operation.state == State.RUNNING else None
+        return _wait(operation, len(items)) if operation.state == State.RUNNING else None
 
 
 def adopt() -> int:
@@ -157,7 +147,7 @@ def _choose(operation: ReplayOperation, letters: Any) -> int:
         return cursor.rowcount
 
 
-def _due(operation: Any, since: float) -> int:
+def _due(operation: Any) -> int:
     """How many letters to replay now, and when the one after them is due (a generic cell rate algorithm).
 
     Due times follow from each other and not from when they were met, so that lateness does not add up.
@@ -166,15 +156,15 @@ def _due(operation: Any, since: float) -> int:
     if earliest > operation.now:
         return 0
     due = 1 + math.floor((operation.now - earliest).total_seconds() * operation.pace)
-    count = min(due, MOST_PER_STEP, math.ceil(HURRY * operation.pace * since))
+    count = min(due, MOST_PER_STEP, math.ceil(HURRY * operation.pace * STEP_SECONDS))
     operation.next_at = earliest + timedelta(seconds=count / operation.pace)
     return count
 
 
-def _wait(operation: Any) -> float:
-    """Until a step's worth is due, or at once when more than that is."""
+def _wait(operation: Any, sent: int) -> float:
+    """Until a step's worth is due; when more than that is, as long as twice the pace takes for what was sent."""
     ahead = (operation.next_at - operation.now).total_seconds()
-    return 0.0 if ahead < -STEP_SECONDS else max(STEP_SECONDS, ahead)
+    return sent / (HURRY * operation.pace) if ahead < -STEP_SECONDS else max(STEP_SECONDS, ahead)
 
 
 def _replay(operation: ReplayOperation, items: list[ReplayItem]) -> Tally:

@@ -17,7 +17,7 @@ from deadletters.models import DeadLetter, ReplayItem, ReplayOperation
 from jobs.driving import driven_by
 from jobs.models import Event
 from tests.admin.acting import page_of, text_of
-from tests.browser.failed import make_failed
+from tests.admin.crowds import crowd_of_failed
 from tests.fleet import Fleet
 from tests.waiting import eventually
 
@@ -36,9 +36,11 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     ships.stop()
 
 
-def replaying(boss: Client, letters: int, *, pace: float = PACE) -> ReplayOperation:
-    make_failed(letters, "ReadTimeout: no answer", "a1")
-    make_failed(20, "KeyError: 'vat_rate'", "b2")
+def replaying(boss: Client, letters: int, *, pace: float = PACE, beside: int = 10) -> ReplayOperation:
+    """A replay of one group, beside as many letters of each of two others."""
+    crowd_of_failed(letters, "ReadTimeout: no answer", "a1")
+    crowd_of_failed(beside, "KeyError: 'vat_rate'", "b2")
+    crowd_of_failed(beside, "CardDeclined: no funds", "c3")
     boss.post(GROUP, {"reason": "partner is back", "pace": str(pace), "replay": "1"})
     return ReplayOperation.objects.get()
 
@@ -68,18 +70,20 @@ def stall(pid: int) -> None:
 
 
 def test_a_group_is_replayed_at_its_pace_though_the_worker_stalls(boss: Client, fleet: Fleet) -> None:
-    """200 jobs per second within a tenth, measured by PostgreSQL's clock."""
-    operation = replaying(boss, 2400)
+    """200 jobs per second beside 10,000 letters, measured by PostgreSQL's clock."""
+    operation = replaying(boss, 2400, beside=3800)
     eventually(lambda: done(operation) > 400, within=30, what="a part of the replay")
     [child] = fleet.children("w")
     stall(child)
     eventually(lambda: done(operation) == 2400 and operation.state == "DONE", within=60, what="the replay to end")
     times = sent(operation)
-    assert (times[-1] - times[0]).total_seconds() == pytest.approx(2400 / PACE, rel=0.1)
+    # A tenth too fast is wrong on any machine; how late a busy one is says little: python -m benchmarks.replay does.
+    assert 0.9 <= (times[-1] - times[0]).total_seconds() / (2400 / PACE) <= 1.5
     told = text_of(boss.get(page_of(operation)))
     for words in ("partner is back", "fingerprint = a1", "2,400 chosen, 2,400 replayed, 0 left alone", "by boss"):
         assert words in told
-    assert DeadLetter.objects.open().values_list("fingerprint", flat=True).distinct().get() == "b2"
+    assert set(DeadLetter.objects.open().values_list("fingerprint", flat=True)) == {"b2", "c3"}
+    assert DeadLetter.objects.open().count() == 7600
 
 
 def test_an_abort_stops_within_two_seconds(boss: Client, fleet: Fleet) -> None:
@@ -91,29 +95,28 @@ def test_an_abort_stops_within_two_seconds(boss: Client, fleet: Fleet) -> None:
     driver = operation.driver
     eventually(lambda: Event.objects.filter(verb="replay aborted", details__operation=operation.pk).exists(), within=5)
     mine = driven_by(ReplayOperation.objects.all(), operation.pk, driver)
-    assert operations.advance(mine, since=1) is None, "nobody takes another step"
+    assert operations.advance(mine) is None, "nobody takes another step"
     assert sent(operation)[-1] - asked < timedelta(seconds=2)
     assert done(operation) == len(sent(operation)) == 1500 - operation.skipped
     assert DeadLetter.objects.open().filter(fingerprint="a1").count() == operation.skipped
 
 
 @pytest.mark.parametrize(
-    ("late", "since", "replayed", "waits"),
-    [
-        (0.05, 0.1, 11, True),
-        (1.0, 0.1, 40, False),
-        (1.0, 0.5, 100, False),
-        (3600.0, 0.1, 40, False),
-    ],
-    ids=["on time", "at twice the pace at most", "a hundred at once at most", "not all that an outage left"],
+    ("late", "replayed", "hurries"),
+    [(0.05, 11, False), (1.0, 40, True), (3600.0, 40, True)],
+    ids=["on time", "at twice the pace", "not all that an outage left"],
 )
-def test_what_is_late_is_made_up_for(boss: Client, late: float, since: float, replayed: int, waits: bool) -> None:
+def test_what_is_late_is_made_up_for(boss: Client, late: float, replayed: int, hurries: bool) -> None:
     operation = replaying(boss, 150)
     ReplayOperation.objects.filter(pk=operation.pk).update(next_at=now() - timedelta(seconds=late))
-    wait = operations.advance(driven_by(ReplayOperation.objects.all(), operation.pk, operation.driver), since=since)
+    wait = operations.advance(driven_by(ReplayOperation.objects.all(), operation.pk, operation.driver))
     # The statements in between take time, too.
-    assert replayed <= done(operation) <= (40 if waits else replayed)
-    assert bool(wait) is waits
+    assert replayed <= done(operation) <= 40
+    assert wait is not None
+    if hurries:
+        assert wait == pytest.approx(done(operation) / (2 * PACE))
+    else:
+        assert wait >= 0.1
     behind = (now() - (operation.next_at or now())).total_seconds()
     owed = min(late, 30) - done(operation) / PACE
     assert owed - 0.05 <= behind < owed + 5
