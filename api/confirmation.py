@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
@@ -60,10 +60,11 @@ class ReasonForm(forms.Form):
         self.fields["reason"].required = needs_reason
 
 
-class ActingAdmin(ReadFirstAdmin):
-    """A read-first admin whose actions are verbs, each with its own permission and a confirmation page."""
+class Acting(admin.ModelAdmin):
+    """Pages whose actions are verbs and nothing else, each with its own permission and a confirmation page."""
 
     verbs: tuple[Verb, ...] = ()
+    list_select_related: ClassVar[tuple[str, ...]] = ()
 
     def get_urls(self) -> list[URLPattern]:
         act = self.admin_site.admin_view(self.act_on_one)
@@ -180,5 +181,9 @@ class ActingAdmin(ReadFirstAdmin):
         return f"{number:,} {names}"
 
 
-def _confirming(verb: Verb) -> Callable[[ActingAdmin, HttpRequest, QuerySet], HttpResponse | None]:
+class ActingAdmin(Acting, ReadFirstAdmin):
+    """A read-first admin whose rows are changed by verbs only."""
+
+
+def _confirming(verb: Verb) -> Callable[[Acting, HttpRequest, QuerySet], HttpResponse | None]:
     return lambda page, request, selected: page.confirm(verb, request, selected)

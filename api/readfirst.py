@@ -72,8 +72,8 @@ def ago(moment: datetime | None) -> str | SafeString:
 
 def coarse(length: timedelta) -> str:
     """An age, of which nobody wants to know the seconds once there are minutes."""
-    seconds = length.total_seconds()
-    return f"{seconds // 60:.0f} min" if 60 <= seconds < 600 else duration(length)
+    seconds = round(length.total_seconds())
+    return f"{seconds // 60} min" if 60 <= seconds < 600 else duration(length)
 
 
 def duration(length: timedelta | None) -> str:

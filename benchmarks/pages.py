@@ -12,8 +12,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from local.postgres import Postgres
 from local.readiness import free_port
@@ -46,6 +48,13 @@ INSERT INTO jobs_attempt (job_id, number, outcome, due_at, started_at, ended_at,
                           traceback, fingerprint)
   SELECT id, number, 'RETRY', at, at, at, 'w', 'ReadTimeout', 'no answer', '', '' FROM failed,
          generate_series(1, 4) AS number;
+INSERT INTO jobs_effect (job_id, name, outcome, at) SELECT id, 'charge', '{"id": 1}', now() FROM newest;
+WITH replay AS (
+  INSERT INTO deadletters_replayoperation (filter, reason, pace, state, total, done, skipped, created_by, created_at)
+  VALUES ('{"fingerprint": "bench-1"}', 'x', 100, 'DONE', 10000, 9000, 1000, 'mira', now()) RETURNING id)
+  INSERT INTO deadletters_replayitem (operation_id, letter_id, state, note, at)
+  SELECT replay.id, letter.id, CASE WHEN letter.id %% 10 = 0 THEN 'SKIPPED' ELSE 'REPLAYED' END, '', now()
+    FROM replay, deadletters_deadletter AS letter;
 INSERT INTO jobs_event (at, job_id, verb, actor, reason, details)
   SELECT at, id, 'cancel requested', 'mira', 'x', '{}' FROM failed;
 INSERT INTO jobs_job (id, task, queue, payload, state, attempt, retries, max_retries, deaths, max_deaths, created_at,
@@ -66,32 +75,33 @@ GROUPS = "/admin/deadletters/deadletter/groups/"
 def main() -> None:
     options = _options()
     if not options.here:
-        with _servers(Path(options.directory)) as environment:
-            _manage(environment, "migrate", "--verbosity", "0")
-            _manage(environment, "seed_history", "--rows", str(options.rows))
+        with servers(Path(options.directory)) as environment:
+            manage(environment, "migrate", "--verbosity", "0")
+            manage(environment, "seed_history", "--rows", str(options.rows))
             again = [sys.executable, "-m", "benchmarks.pages", "--here", "--rows", str(options.rows)]
             sys.exit(subprocess.run(again, cwd=ROOT, env=environment, check=False).returncode)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     import django
 
     django.setup()
-    _seed_beside(min(1_000_000, options.rows))
+    seed_beside(min(1_000_000, options.rows))
     sys.exit(_measure())
 
 
 def _measure() -> int:
-    """Print a line a page; the number of pages over the limit."""
+    """Print a line a page; the number of pages that were over the limit even once."""
     slow = 0
     browser = _browser()
     print("| page | median ms | worst ms | queries | slowest query ms |\n|---|---|---|---|---|")
     for name, address in _pages():
         times, queries = _times(browser, address)
-        median, worst = statistics.median(times), max((float(query["time"]) for query in queries), default=0) * 1000
-        slow += median > LIMIT_MS
+        slowest = max((float(query["time"]) for query in queries), default=0) * 1000
+        slow += max(times) > LIMIT_MS
         print(
-            f"| {name} | {statistics.median(times):.0f} | {max(times):.0f} | {len(queries)} | {worst:.0f} |", flush=True
+            f"| {name} | {statistics.median(times):.0f} | {max(times):.0f} | {len(queries)} | {slowest:.0f} |",
+            flush=True,
         )
-        if median > LIMIT_MS:
+        if max(times) > LIMIT_MS:
             print(max(queries, key=lambda query: float(query["time"]))["sql"][:2000], file=sys.stderr)
     return slow
 
@@ -116,13 +126,30 @@ def _times(browser: Any, address: str) -> tuple[list[float], list[dict[str, str]
 
 def _pages() -> Iterator[tuple[str, str]]:
     """Names and addresses; ids are those of rows that are there."""
-    from deadletters.models import DeadLetter
+    yield "overview", "/admin/"
+    yield from ((f"charts, {span}", f"/admin/charts.json?range={span}") for span in ("1h", "24h", "7d"))
+    yield from _jobs()
+    yield from _letters()
+    for name in ("jobs/queue", "jobs/worker", "jobs/event", "jobs/attempt", "jobs/idempotencykey", "jobs/joblabel",
+                 "jobs/effect", "jobs/bulkoperation", "deadletters/replayoperation", "deadletters/replayitem",
+                 "monitoring/report", "monitoring/rollup", "api/apitoken", "django_celery_beat/periodictask",
+                 "jobs/idempotencykey/?q=order-77", "jobs/idempotencykey/?q=order-nobody-knows",
+                 "jobs/joblabel/?q=user_id:usr_7", "jobs/joblabel/?q=tag:vip", "jobs/joblabel/?q=tag:nobody",
+                 "jobs/attempt/?outcome=LOST", "deadletters/replayitem/?state=SKIPPED"):  # fmt: skip
+        yield name, f"/admin/{name}{'' if '?' in name else '/'}"
+    for days in (1, 7, 31):
+        since = quote(f"{datetime.now(tz=UTC) - timedelta(days=days):%Y-%m-%d 00:00:00+00:00}")
+        yield f"jobs/event, last {days} d", f"/admin/jobs/event/?at__gte={since}"
+        yield f"jobs/attempt, last {days} d", f"/admin/jobs/attempt/?ended_at__gte={since}"
+
+
+def _jobs() -> Iterator[tuple[str, str]]:
+    from api.paging import encoded
     from jobs.models import Job
 
     jobs = "/admin/jobs/job/"
-    job, failed = Job.objects.order_by("created_at")[5_000], DeadLetter.objects.order_by("pk")[5]
-    yield "overview", "/admin/"
-    yield from ((f"charts, {span}", f"/admin/charts.json?range={span}") for span in ("1h", "24h", "7d"))
+    old = Job.objects.order_by("created_at", "id")
+    job = old[5_000]
     yield "jobs", jobs
     filters = ("state__exact=SUCCESS", "state__exact=REVOKED", "state__exact=FAILURE", "state__exact=RETRY",
                "state__exact=PENDING", "queue=low", "task=flaky", "task=send_email&queue=low&state__exact=REVOKED",
@@ -131,20 +158,25 @@ def _pages() -> Iterator[tuple[str, str]]:
     searches = (str(job.pk), str(job.pk)[:13], "0198", "order-77", "order-nobody-knows", "payload.user_id:usr_7",
                 "payload.user_id:nobody", "tag:vip", "payload.seeded:77", "payload.seeded:none")  # fmt: skip
     yield from ((f"jobs, search {each}", f"{jobs}?q={each}") for each in searches)
+    yield "jobs, last page", f"{jobs}?after={encoded(old[10])}"
+    for each in ("", "queue=low", "state__exact=REVOKED", "q=payload.seeded:77", "q=tag:vip"):
+        yield f"jobs, {each or 'all'}, the last 5,000", f"{jobs}?{each}&after={encoded(job)}"
     yield "job", f"{jobs}{job.pk}/change/"
-    yield "job that failed", f"{jobs}{failed.job_id}/change/"
+
+
+def _letters() -> Iterator[tuple[str, str]]:
+    from deadletters.models import DeadLetter
+
+    letters = "/admin/deadletters/deadletter/"
+    failed = DeadLetter.objects.order_by("pk")[5]
+    yield "job that failed", f"/admin/jobs/job/{failed.job_id}/change/"
     yield "dead letters, groups", GROUPS
     yield "dead letters, a group", f"{GROUPS}bench-1/"
-    letters = "/admin/deadletters/deadletter/"
     yield "dead letters, list", letters
     yield "dead letters, open of a task", f"{letters}?resolution=OPEN&task=flaky"
     yield "dead letters, search by id", f"{letters}?q={failed.job_id}"
     yield "dead letters, search by label", f"{letters}?q=payload.user_id:usr_7"
     yield "a letter", f"{letters}{failed.pk}/change/"
-    for name in ("jobs/queue", "jobs/worker", "jobs/event", "jobs/attempt", "jobs/idempotencykey", "jobs/joblabel",
-                 "jobs/bulkoperation", "deadletters/replayoperation", "monitoring/report", "monitoring/rollup",
-                 "django_celery_beat/periodictask"):  # fmt: skip
-        yield name, f"/admin/{name}/"
 
 
 def _browser() -> Any:
@@ -157,7 +189,7 @@ def _browser() -> Any:
     return browser
 
 
-def _seed_beside(labelled: int) -> None:
+def seed_beside(labelled: int) -> None:
     from django.db import connection
 
     from deadletters.models import DeadLetter
@@ -173,7 +205,7 @@ def _seed_beside(labelled: int) -> None:
 
 
 @contextmanager
-def _servers(parent: Path) -> Iterator[dict[str, str]]:
+def servers(parent: Path) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(dir=parent, prefix="switchyard-pages-") as name:
         directory = Path(name)
         directory.chmod(0o711)
@@ -183,7 +215,7 @@ def _servers(parent: Path) -> Iterator[dict[str, str]]:
             yield {**os.environ, **urls, "SECRET_KEY": "bench", "DEBUG": "0", "LOG_LEVEL": "WARNING"}
 
 
-def _manage(environment: dict[str, str], *arguments: str) -> None:
+def manage(environment: dict[str, str], *arguments: str) -> None:
     subprocess.run([sys.executable, "manage.py", *arguments], cwd=ROOT, env=environment, check=True)
 
 

@@ -22,7 +22,7 @@ from deadletters.progress import LAMPS
 from jobs.admin.job import HEAVY, LINKS
 from jobs.admin.operations import VERBS as OPERATION_VERBS
 from jobs.admin.operations import OperationColumns, means_everything
-from jobs.admin.searching import QueueFilter, TaskFilter, found
+from jobs.admin.searching import QueueFilter, TaskFilter, check_search, found
 from jobs.models import Job
 from jobs.operations import ACTS
 
@@ -97,7 +97,7 @@ class DeadLetterAdmin(ActingAdmin):
     list_filter = (ResolutionFilter, "cause", TaskFilter, QueueFilter, GroupFilter)
     list_select_related = ("job",)
     search_fields = ("pk",)
-    search_help_text = "A job's id or its beginning, its idempotency key, payload.field:value, or tag:name."
+    search_help_text = "A job's id or its beginning, an idempotency key, a searchable payload.field:value, or tag:name."
     ordering = ("-created_at", "-id")
     verbs = VERBS
     lede = "Every letter by itself. Their groups, by what went wrong, are the better place to decide."
@@ -130,6 +130,7 @@ class DeadLetterAdmin(ActingAdmin):
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str) -> tuple[QuerySet, bool]:
         if not search_term.strip():
             return queryset, False
+        check_search(self, request, search_term, otherwise="no letter is found by it")
         return queryset.filter(job__in=found(Job.objects.all(), search_term).values("pk")), False
 
     def confirm(self, verb: Verb, request: HttpRequest, selected: QuerySet) -> HttpResponse | None:

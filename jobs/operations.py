@@ -77,9 +77,9 @@ ACTS: dict[str, Act] = {
 }
 
 
-def count(verb: str, chosen: Mapping[str, Any]) -> int:
-    """How many rows an operation would look at; from MOST_COUNTED on, MOST_COUNTED."""
-    return ACTS[verb].candidates(chosen)[:MOST_COUNTED].count()
+def count(verb: str, chosen: Mapping[str, Any], *, most: int | None = None) -> int:
+    """How many rows an operation would look at, but no more than `most`, or else MOST_COUNTED."""
+    return ACTS[verb].candidates(chosen)[: most or MOST_COUNTED].count()
 
 
 def start(verb: str, chosen: Mapping[str, Any], *, actor: str, reason: str) -> BulkOperation:

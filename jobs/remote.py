@@ -1,5 +1,5 @@
 """Celery's remote control, where it would touch jobs: Flower's revoke and terminate buttons cancel the job,
-and its grow and shrink buttons change the row of the worker too.
+and its grow, shrink and shutdown buttons change the row of the worker too.
 
 Job ids never enter Celery's set of revoked ids, which would discard a replay under the same id for three
 hours. Revoking by stamped headers stays Celery's own: tickets carry no stamps.
@@ -21,6 +21,7 @@ logger = logging.getLogger("jobs")
 ACTOR = "celery remote control"
 _revoke, _terminate = control.revoke, control.terminate  # type: ignore[attr-defined]
 _grow, _shrink = control.pool_grow, control.pool_shrink  # type: ignore[attr-defined]
+_shutdown = control.shutdown  # type: ignore[attr-defined]
 
 
 @control.control_command(
@@ -50,6 +51,14 @@ def pool_grow(state: Any, n: int = 1, **_: Any) -> Any:
 def pool_shrink(state: Any, n: int = 1, **_: Any) -> Any:
     """Celery's own, and the worker's row says its new size."""
     return _noting_size(state, _shrink(state, n))
+
+
+@control.control_command(signature="", name="shutdown")
+def shutdown(state: Any, msg: str = "Got shutdown from remote", **_: Any) -> Any:
+    """Celery's own, and the worker's row says that it is stopping, as it does when a signal stops it."""
+    if parent.heartbeat is not None:
+        parent.heartbeat.stop_claiming()
+    return _shutdown(state, msg)
 
 
 def _noting_size(state: Any, answer: Any) -> Any:

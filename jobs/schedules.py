@@ -1,11 +1,12 @@
-"""Schedules as seen between their ticks: when each is due next, and running one now."""
+"""Schedules as seen between their ticks: when each is due next, running one now, enabling and disabling."""
 
 from datetime import datetime, timedelta
 from typing import Any
 
 from celery import current_app
+from django.db import transaction
 from django.utils import timezone
-from django_celery_beat.models import PeriodicTask
+from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
 from jobs import registry
 from jobs.errors import Conflict
@@ -25,6 +26,18 @@ def run_now(schedule: PeriodicTask, *, actor: str, key: str | None = None, scope
     if not job.replayed:
         Event.objects.create(job=job, verb="run now", actor=actor, details={"schedule": schedule.name})
     return job
+
+
+def switch(schedule: PeriodicTask, *, enabled: bool, actor: str, reason: str = "") -> None:
+    """Let a schedule tick again, or no more; raises Conflict when it does already."""
+    with transaction.atomic():
+        other = PeriodicTask.objects.filter(pk=schedule.pk, enabled=not enabled)
+        # Without a last run, beat waits for the next tick instead of making up for those while it was off.
+        if not other.update(enabled=enabled, last_run_at=None, date_changed=timezone.now()):
+            raise Conflict(f"Schedule '{schedule.name}' is {'enabled' if enabled else 'disabled'} already.")
+        PeriodicTasks.update_changed()
+        verb = "schedule enabled" if enabled else "schedule disabled"
+        Event.objects.create(verb=verb, actor=actor, reason=reason, details={"schedule": schedule.name})
 
 
 def next_run(schedule: PeriodicTask) -> datetime | None:

@@ -8,7 +8,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from api.readfirst import ReadFirstAdmin, ago
-from monitoring.models import Report, Rollup
+from monitoring.models import CounterState, Report, Rollup, RollupProgress
 from monitoring.totals import COUNTS
 
 
@@ -17,6 +17,18 @@ class RollupAdmin(ReadFirstAdmin):
     list_display = ["minute", "queue", "task", *COUNTS[:12]]
     list_filter = ["queue"]
     search_fields = ["=task"]
+
+
+@admin.register(RollupProgress)
+class RollupProgressAdmin(ReadFirstAdmin):
+    list_display = ["built_until", "frozen_until", "succeeded", "failed"]
+    lede = "How far the rollups are built. Charts show what is built."
+
+
+@admin.register(CounterState)
+class CounterStateAdmin(ReadFirstAdmin):
+    list_display = ["until"]
+    lede = "What the counters in the metrics add up to before this moment."
 
 
 @admin.register(Report)

@@ -1,7 +1,9 @@
-"""What the admin lets a person do to jobs and queues, each through its domain verb."""
+"""What the admin lets a person do to jobs, queues and schedules, each through its domain verb."""
 
 from collections.abc import Sequence
 from uuid import UUID
+
+from django_celery_beat.models import PeriodicTask
 
 from api.confirmation import Verb, row_by_row
 from api.tally import Tally, on_each
@@ -9,6 +11,7 @@ from jobs.cancellation import cancel, had_their_key_taken_over, reinstate, retry
 from jobs.errors import JobError
 from jobs.models import Job, Queue
 from jobs.pausing import pause, resume
+from jobs.schedules import switch
 from jobs.together import why_not_cancel, why_not_reinstate, why_not_retry
 
 REFUSED = (JobError, Job.DoesNotExist)
@@ -32,6 +35,14 @@ def pause_all(queues: Sequence[Queue], *, actor: str, reason: str) -> Tally:
 
 def resume_all(queues: Sequence[Queue], *, actor: str, reason: str) -> Tally:
     return on_each(queues, lambda queue: resume(queue.pk, actor=actor, reason=reason), refusals=REFUSED)
+
+
+def enable_all(schedules: Sequence[PeriodicTask], *, actor: str, reason: str) -> Tally:
+    return on_each(schedules, lambda each: switch(each, enabled=True, actor=actor, reason=reason), refusals=REFUSED)
+
+
+def disable_all(schedules: Sequence[PeriodicTask], *, actor: str, reason: str) -> Tally:
+    return on_each(schedules, lambda each: switch(each, enabled=False, actor=actor, reason=reason), refusals=REFUSED)
 
 
 def _not_reinstated(jobs: Sequence[Job]) -> dict[UUID, str]:
@@ -89,5 +100,25 @@ QUEUE_VERBS = (
         act=resume_all,
         refusals=row_by_row(lambda queue: None if queue.is_paused else "it is not paused"),
         needs_reason=False,
+    ),
+)
+SCHEDULE_VERBS = (
+    Verb(
+        name="enable",
+        label="Enable",
+        done="Enabled",
+        permission="django_celery_beat.change_periodictask",
+        consequence="Beat submits their jobs again, from their next tick on. What they missed is not made up for.",
+        act=enable_all,
+        refusals=row_by_row(lambda schedule: "it is enabled already" if schedule.enabled else None),
+    ),
+    Verb(
+        name="disable",
+        label="Disable",
+        done="Disabled",
+        permission="django_celery_beat.change_periodictask",
+        consequence="Nothing of these schedules is submitted until they are enabled. Jobs they have made still run.",
+        act=disable_all,
+        refusals=row_by_row(lambda schedule: None if schedule.enabled else "it is disabled already"),
     ),
 )

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
@@ -23,9 +23,10 @@ from jobs.admin.acts import JOB_VERBS
 from jobs.admin.listing import CreatedFilter, JobList, StateFilter, every, wanted
 from jobs.admin.operations import ask, means_everything
 from jobs.admin.policies import policies_page
-from jobs.admin.searching import SEARCH_HELP, QueueFilter, TaskFilter, found, is_about_secrets, unsearchable
+from jobs.admin.searching import SEARCH_HELP, QueueFilter, TaskFilter, check_search, found, is_about_secrets
 from jobs.admin.story import Story
 from jobs.admin.submitting import submit_page, tasks_page
+from jobs.browsing import LOOKED_AT
 from jobs.models import Job
 from jobs.policies import policy
 
@@ -107,17 +108,14 @@ class JobAdmin(ActingAdmin):
         if not means_everything(request):
             return super().confirm(verb, request, selected)
         chosen = wanted(request, request.GET.get("q", "")).as_json()
-        if operations.count(verb.name, chosen) > MOST_AT_ONCE:
+        if operations.count(verb.name, chosen, most=MOST_AT_ONCE + 1) > MOST_AT_ONCE:
             return ask(self, verb, request, chosen)
         return super().confirm(verb, request, operations.ACTS[verb.name].candidates(chosen).order_by("-pk"))
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str) -> tuple[QuerySet, bool]:
         if not search_term.strip():
             return queryset, False
-        if is_about_secrets(search_term) and not request.user.has_perm("jobs.view_payload"):
-            raise PermissionDenied("This field is redacted; searching by it needs the permission to see payloads.")
-        if wrong := unsearchable(search_term):
-            self.message_user(request, wrong, messages.WARNING)
+        check_search(self, request, search_term, otherwise=f"each page looks at {LOOKED_AT:,} jobs only")
         return found(queryset, search_term), False
 
     def export(self, request: HttpRequest) -> StreamingHttpResponse:

@@ -13,7 +13,9 @@ from django.views.decorators.http import require_POST
 from django_celery_beat.admin import PeriodicTaskAdmin
 from django_celery_beat.models import PeriodicTask
 
+from api.confirmation import Acting
 from api.readfirst import ago
+from jobs.admin.acts import SCHEDULE_VERBS
 from jobs.admin.columns import lamp
 from jobs.admin.timetable import Timetable, timetables
 from jobs.errors import JobError
@@ -23,13 +25,14 @@ admin.site.unregister(PeriodicTask)
 
 
 @admin.register(PeriodicTask)
-class ScheduleAdmin(PeriodicTaskAdmin):
+class ScheduleAdmin(Acting, PeriodicTaskAdmin):
     list_display_links = None
     list_filter = ("enabled", "one_off")
     date_hierarchy = None
     sortable_by = ("c_name",)
-    # Celery-beat's own way of running tasks now asks nobody and leaves no trace.
-    actions = ("enable_tasks", "disable_tasks")
+    # Celery-beat's own actions ask nobody and leave no trace.
+    actions = ()
+    verbs = SCHEDULE_VERBS
     lede = "What beat submits by itself. A missed tick is one whose job was never submitted."
     empty_value_display = ""
     show_facets = admin.ShowFacets.NEVER

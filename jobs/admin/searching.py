@@ -4,12 +4,13 @@ import re
 from typing import Any
 
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from jobs import registry
-from jobs.browsing import LOOKED_AT, identified
+from jobs.browsing import identified
 from jobs.models import JobLabel
 from jobs.policies import policy
 
@@ -33,14 +34,22 @@ def label_of(text: str) -> str | None:
     return f"{labelled['field'] or 'tag'}:{labelled['value'].strip()}" if labelled else None
 
 
-def unsearchable(text: str) -> str | None:
+def check_search(page: admin.ModelAdmin, request: HttpRequest, text: str, *, otherwise: str) -> None:
+    """Refuse a search that would tell a secret; of one by a field without labels, say what happens `otherwise`."""
+    if is_about_secrets(text) and not request.user.has_perm("jobs.view_payload"):
+        raise PermissionDenied("This field is redacted; searching by it needs the permission to see payloads.")
+    if wrong := _unsearchable(text, otherwise):
+        page.message_user(request, wrong, messages.WARNING)
+
+
+def _unsearchable(text: str, otherwise: str) -> str | None:
     """What to know about a search of a payload field that has no labels, or None."""
     labelled = LABELLED.fullmatch(text.strip())
     known = sorted({name for task in registry.tasks() for name in policy(task).searchable})
     if not labelled or labelled["tag"] or labelled["field"] in known:
         return None
     return (
-        f"No policy makes payload.{labelled['field']} searchable, so each page looks at {LOOKED_AT:,} jobs only. "
+        f"No policy makes payload.{labelled['field']} searchable, so {otherwise}. "
         f"Found at once: {', '.join(known) or 'none'}."
     )
 

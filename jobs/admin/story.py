@@ -72,13 +72,15 @@ class Story:
         return [duration((last - first) * index / (TICKS - 1)) for index in range(TICKS)]
 
     def events(self) -> list[Told]:
-        """What happened, in order: submitted, each attempt's end, and what people and the house did."""
+        """What happened, in order: submitted, each attempt's start and end, and what people and the house did."""
         job = self.job
         told = [Told(job.created_at, "submitted", "", "")]
-        told += [Told(each.ended_at, f"attempt {each.number}: {_ended(each)}", "", "") for each in self.attempts]
+        for each in self.attempts:
+            told += [Told(each.started_at, f"attempt {each.number} started", "", "")] if each.started_at else []
+            told.append(Told(each.ended_at, f"attempt {each.number}: {_ended(each)}", "", ""))
         events = Event.objects.filter(job=job).order_by("at", "pk")[:MOST_EVENTS]
         told += [Told(event.at, event.verb, event.actor, event.reason) for event in events]
-        if job.state == State.STARTED and job.started_at:
+        if job.state in (State.STARTED, State.SUCCESS) and job.started_at:
             told.append(Told(job.started_at, f"attempt {job.attempt} started", "", ""))
         if job.state == State.SUCCESS and job.finished_at:
             told.append(Told(job.finished_at, "succeeded", "", ""))

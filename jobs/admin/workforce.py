@@ -11,10 +11,10 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from api.confirmation import ActingAdmin
-from api.readfirst import ago
+from api.readfirst import ReadFirstAdmin, ago
 from jobs.admin.acts import QUEUE_VERBS
 from jobs.admin.hands import WORKER_VERBS
-from jobs.models import Queue, Worker
+from jobs.models import Batch, Pace, Queue, Worker
 
 LAMPS = {Worker.State.UP: "success", Worker.State.STOPPING: "retry", Worker.State.DEAD: "idle"}
 
@@ -97,3 +97,16 @@ class QueueAdmin(WithButtons):
     @admin.display(description="sampled")
     def sampled(self, queue: Queue) -> str:
         return ago(queue.sampled_at)
+
+
+@admin.register(Batch)
+class BatchAdmin(ReadFirstAdmin):
+    list_display = ("queue", "worker_id", "child_pid", "first_run_at", "last_run_at")
+    lede = "What each process that takes many short jobs at once claimed last, for finding them if it dies."
+    ordering = ("-pk",)
+
+
+@admin.register(Pace)
+class PaceAdmin(ReadFirstAdmin):
+    list_display = ("task", "next_at")
+    lede = "When the next job of each task with a rate may start."

@@ -62,7 +62,6 @@ class Job(models.Model):
             ("submit_job", "Can submit jobs"),
             ("cancel_job", "Can cancel jobs"),
             ("retry_job", "Can make waiting jobs run now"),
-            ("purge_job", "Can purge finished jobs"),
         ]
         # No index may name `state`, nor a column the claim writes, even in its predicate: the claim
         # stays a heap-only update. Only settling, which sets finished_at, touches the indexes.

@@ -21,7 +21,7 @@ OPERATOR = [
 ]  # fmt: skip
 MANAGER = [
     *OPERATOR,
-    "jobs.view_payload", "jobs.purge_job", "deadletters.drop_deadletter", "deadletters.purge_deadletter",
+    "jobs.view_payload", "deadletters.drop_deadletter", "deadletters.purge_deadletter",
     *(f"api.{verb}_apitoken" for verb in ("view", "add", "change")),
     *(f"django_celery_beat.{verb}_{model}" for verb in ("add", "change", "delete") for model in SCHEDULES),
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from html import unescape
 from typing import Any
 
+from django.contrib.admin import site
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db import models
 from django.test import Client
@@ -33,10 +34,31 @@ def answer(client: Client, verb: str, rows: Iterable[models.Model], reason: str 
     return client.post(list_of(rows[0]), asked | {"reason": reason}, follow=True)
 
 
+def choose_all(client: Client, verb: str, rows: models.QuerySet, query: str, **more: str) -> Any:
+    """Tick one of these rows, choose all that match, press the verb's button; or, with `everything`, confirm."""
+    page = list_of(rows.model)
+    ticked = {"action": verb, ACTION_CHECKBOX_NAME: str(rows[0].pk), "select_across": "1"}
+    if "everything" not in more:
+        verbs = [each.name for each in site._registry[rows.model].verbs]  # type: ignore[attr-defined]
+        ticked["index"] = str(verbs.index(verb))
+    return client.post(f"{page}?{query}", ticked | more, follow=True)
+
+
 def messages_of(response: Any) -> list[str]:
     return [str(message) for message in response.context["messages"]]
 
 
 def text_of(response: Any) -> str:
     """The words of a page, without its markup."""
-    return " ".join(unescape(re.sub(r"<[^>]+>", " ", response.content.decode())).split())
+    return _words(response.content.decode())
+
+
+def part_of(response: Any, start: str, end: str) -> str:
+    """The words of a page from one piece of its markup to the next of another."""
+    _, found, rest = response.content.decode().partition(start)
+    assert found, f"the page has no {start}"
+    return _words(f"<{start}{rest.partition(end)[0]}" if "<" not in start else rest.partition(end)[0])
+
+
+def _words(html: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())

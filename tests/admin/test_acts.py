@@ -1,19 +1,27 @@
 from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
 
 import pytest
+from django.contrib import admin
 from django.contrib.admin.models import DELETION, LogEntry
-from django.test import Client
+from django.contrib.auth.models import Permission, User
+from django.test import Client, RequestFactory
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from api import confirmation
+from api.models import ApiToken
 from deadletters.drop import drop
 from deadletters.models import DeadLetter
 from jobs.cancellation import cancel
 from jobs.models import Event, Job, Queue
+from jobs.pausing import pause
 from jobs.submission import KEY_TAKEN_OVER
 from tests.admin.acting import answer, choose, list_of, messages_of, text_of
 from tests.deadletters.making import make_letter
-from tests.making import make_job
+from tests.making import make_job, make_worker
 
+SCHEDULES = ("django_celery_beat.change_periodictask", "django_celery_beat.view_periodictask")
 Person = Callable[..., Client]
 
 
@@ -124,19 +132,52 @@ def test_queues_are_paused_with_a_reason_and_resumed(boss: Client) -> None:
     assert not queue.is_paused
 
 
+def make_schedule(**fields: Any) -> PeriodicTask:
+    minute, _ = IntervalSchedule.objects.get_or_create(every=1, period="minutes")
+    return PeriodicTask.objects.create(name="each minute", task="flaky", interval=minute, **fields)
+
+
+def make_revoked() -> Job:
+    job = make_job()
+    cancel(job.pk, actor="x")
+    return job
+
+
+def make_dropped() -> DeadLetter:
+    letter = make_letter()
+    drop(letter, actor="x", reason="x")
+    return letter
+
+
+def make_paused() -> Queue:
+    pause("low", actor="x", reason="x")
+    return Queue.objects.get()
+
+
+def make_token() -> ApiToken:
+    owner = User.objects.create_user("owner")
+    return ApiToken.issue(name="shop", owner_id=owner.pk, scopes=["read"])[0]
+
+
 ACTS = [
     ("cancel", "jobs.cancel_job", "jobs.view_job", make_job),
     ("retry_now", "jobs.retry_job", "jobs.view_job", lambda: make_job(delay=3600)),
+    ("reinstate", "jobs.retry_job", "jobs.view_job", make_revoked),
     ("replay", "deadletters.replay_deadletter", "deadletters.view_deadletter", make_letter),
     ("drop", "deadletters.drop_deadletter", "deadletters.view_deadletter", make_letter),
-    ("purge", "deadletters.purge_deadletter", "deadletters.view_deadletter", make_letter),
+    ("purge", "deadletters.purge_deadletter", "deadletters.view_deadletter", make_dropped),
     ("pause", "jobs.pause_queue", "jobs.view_queue", lambda: Queue.objects.create(name="low")),
+    ("resume", "jobs.pause_queue", "jobs.view_queue", make_paused),
+    ("stop", "jobs.control_worker", "jobs.view_worker", lambda: make_worker(id=uuid4())),
+    ("enable", *SCHEDULES, lambda: make_schedule(enabled=False)),
+    ("disable", *SCHEDULES, make_schedule),
+    ("revoke", "api.change_apitoken", "api.view_apitoken", make_token),
 ]
 
 
 @pytest.mark.parametrize(("verb", "permission", "view", "make"), ACTS, ids=[act[0] for act in ACTS])
 def test_an_act_is_neither_seen_nor_done_without_its_permission(
-    person: Person, verb: str, permission: str, view: str, make: Callable[[], Job]
+    person: Person, verb: str, permission: str, view: str, make: Callable[[], Any]
 ) -> None:
     row = make()
     viewer, operator = person(view), person(view, permission)
@@ -148,6 +189,23 @@ def test_an_act_is_neither_seen_nor_done_without_its_permission(
     assert Event.objects.count() == events
     assert not LogEntry.objects.exists()
     assert choose(operator, verb, [row]).templates[0].name == "admin/confirm_action.html"
+    assert not LogEntry.objects.exists(), "nothing happens before the answer"
+    answer(operator, verb, [row])
+    entry = LogEntry.objects.get()
+    assert (entry.object_id, entry.user_id) == (str(row.pk), int(operator.session["_auth_user_id"]))
+    assert entry.change_message.endswith(": because")
+
+
+def test_an_admin_offers_no_act_but_verbs_and_none_to_who_only_looks() -> None:
+    viewer, boss = User.objects.create_user("viewer", is_staff=True), User.objects.create_superuser("boss")
+    viewer.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    request = RequestFactory().get("/")
+    for page in admin.site._registry.values():
+        request.user = viewer
+        assert page.get_actions(request) == {}, page
+        request.user = boss
+        verbs = {verb.name for verb in getattr(page, "verbs", ())}
+        assert set(page.get_actions(request)) <= verbs | {"delete_selected"}, page
 
 
 def test_a_stranger_sees_nothing(person: Person) -> None:

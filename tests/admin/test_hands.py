@@ -1,27 +1,18 @@
 """What the panel asks of worker processes, asked of real ones."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from celery import current_app
 from django.test import Client
 
 from jobs.models import Event, Job, Worker
 from jobs.submission import submit
+from monitoring.crew import crew
 from tests.admin.acting import answer, choose, list_of, messages_of, text_of
 from tests.fleet import Fleet
 from tests.waiting import eventually, settled, started
 
 SLOW = {"seconds": 3}
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    ships = Fleet(tmp_path)
-    yield ships
-    ships.stop()
 
 
 def pool_of(worker: Worker) -> list[int]:
@@ -53,17 +44,24 @@ def test_a_worker_grows_and_shrinks_by_one_process(boss: Client, fleet: Fleet) -
     ]  # fmt: skip
 
 
-def test_a_worker_told_to_shut_down_finishes_what_it_runs_and_takes_nothing_new(boss: Client, fleet: Fleet) -> None:
+def test_a_worker_told_to_shut_down_finishes_what_it_runs_and_takes_nothing_new(
+    boss: Client, fleet: Fleet, in_the_way: Any
+) -> None:
     worker = fleet.worker(size=1)
     eventually(lambda: len(pool_of(worker)) == 1, within=60, what="the worker to listen")
     running = started(submit("slow", SLOW))
+    lock = in_the_way(Job, running.pk)
     assert messages_of(answer(boss, "stop", [worker], "deploy")) == ["Told to shut down: 1 worker."]
-    eventually(lambda: Worker.objects.get(pk=worker.pk).state != "UP", within=15, what="the worker to be stopping")
+    eventually(lambda: Worker.objects.get(pk=worker.pk).state == "STOPPING", within=15, what="the row to say so")
     late = submit("flaky", {"failures": 0})
+    assert fleet.processes["w"].poll() is None, "it waits for its job, which cannot end"
+    assert Job.objects.get(pk=running.pk).state == "STARTED"
+    lock.rollback()
     assert fleet.processes["w"].wait(timeout=60) == 0
     assert settled(running).state == "SUCCESS"
     assert (running.attempt, Job.objects.get(pk=late.pk).state) == (1, "PENDING")
     assert Worker.objects.get(pk=worker.pk).state == "DEAD"
+    assert not crew().silent, "who was told to leave is not missed"
     assert Event.objects.filter(verb="worker told to stop", actor="boss", reason="deploy").count() == 1
     assert "Left alone: it is dead 1" in text_of(choose(boss, "grow", [worker]))
 

@@ -13,7 +13,8 @@ from deadletters.drop import drop_all
 from deadletters.models import DeadLetter, ReplayOperation
 from jobs import operations
 from jobs.models import BulkOperation, Event, Job, JobLabel
-from tests.admin.acting import list_of, messages_of, page_of, text_of
+from tests.admin import acting
+from tests.admin.acting import messages_of, page_of, text_of
 from tests.admin.stepping import finish, handled, step
 from tests.browser.failed import make_failed
 from tests.fleet import Fleet
@@ -35,12 +36,7 @@ def resolved(count: int, fingerprint: str = "a1") -> list[DeadLetter]:
 
 
 def choose_all(client: Client, verb: str, query: str, **more: str) -> Any:
-    """Tick one letter, choose all that match, press the verb's button; or, with `everything`, confirm."""
-    one = DeadLetter.objects.filter(fingerprint="a1").first()
-    ticked = {"action": verb, "_selected_action": str(one.pk), "select_across": "1"}
-    if "everything" not in more:
-        ticked["index"] = str(VERBS.index(verb))
-    return client.post(f"{list_of(DeadLetter)}?{query}", ticked | more, follow=True)
+    return acting.choose_all(client, verb, DeadLetter.objects.filter(fingerprint="a1"), query, **more)
 
 
 def test_three_thousand_letters_are_dropped_once_though_the_worker_is_killed_in_the_middle(

@@ -19,7 +19,8 @@ from jobs.driving import driven_by
 from jobs.models import BulkOperation, Event, Job
 from jobs.policies import policy
 from jobs.submission import KEY_TAKEN_OVER
-from tests.admin.acting import list_of, messages_of, page_of, text_of
+from tests.admin import acting
+from tests.admin.acting import messages_of, page_of, text_of
 from tests.admin.stepping import finish, handled, step
 from tests.fleet import Fleet
 from tests.making import make_job
@@ -41,12 +42,7 @@ def in_state(state: str) -> int:
 
 
 def choose_all(client: Client, verb: str, query: str, **more: str) -> Any:
-    """Tick one job, choose all that match, press the verb's button; or, with `everything`, confirm."""
-    one = Job.objects.filter(queue="low").first()
-    chosen = {"action": verb, "_selected_action": str(one.pk), "select_across": "1"}
-    if "everything" not in more:
-        chosen["index"] = str(["cancel", "retry_now", "reinstate"].index(verb))
-    return client.post(f"{list_of(Job)}?{query}", chosen | more, follow=True)
+    return acting.choose_all(client, verb, Job.objects.filter(queue="low"), query, **more)
 
 
 def test_five_thousand_jobs_are_cancelled_once_though_the_worker_is_killed_in_the_middle(

@@ -7,14 +7,14 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask
+from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
 
 from jobs import ticks
 from jobs.admin import timetable
 from jobs.models import Event, Job
 from jobs.schedules import next_run
 from jobs.submission import submit
-from tests.admin.acting import list_of, page_of, text_of
+from tests.admin.acting import answer, choose, list_of, messages_of, page_of, text_of
 
 AT_NOON = datetime(2026, 5, 4, 12, 0, 30, tzinfo=UTC)
 DAYS_AGO = datetime(2026, 5, 1, tzinfo=UTC)
@@ -121,3 +121,21 @@ def test_who_may_not_submit_cannot_run_a_schedule_now(person: Any) -> None:
     assert viewer.post(run).status_code == 403
     assert run not in viewer.get(list_of(PeriodicTask)).content.decode()
     assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize(("verb", "was_on"), [("disable", True), ("enable", False)])
+def test_a_schedule_is_switched_off_or_on_for_a_reason_that_is_kept(boss: Client, verb: str, was_on: bool) -> None:
+    made = schedule(every(15), enabled=was_on)
+    PeriodicTask.objects.filter(pk=made.pk).update(last_run_at=DAYS_AGO)
+    PeriodicTasks.objects.update(last_update=DAYS_AGO)
+    assert "This field is required" in text_of(answer(boss, verb, [made], " "))
+    assert messages_of(answer(boss, verb, [made], "partner is down")) == [f"{verb.capitalize()}d: 1 periodic task."]
+    made.refresh_from_db()
+    assert (made.enabled, made.last_run_at) == (not was_on, None), "nothing is made up for"
+    assert told(made).missed == 0, "what was not due while it was off, was not missed"
+    assert PeriodicTasks.last_change() == AT_NOON, "beat reads it again"
+    event = Event.objects.get(verb=f"schedule {verb}d")
+    assert (event.actor, event.reason, event.details) == ("boss", "partner is down", {"schedule": "a schedule"})
+    assert f"Left alone: it is {verb}d already" in text_of(choose(boss, verb, [made]))
+    again = answer(boss, verb, [made], "partner is down")
+    assert f"Schedule 'a schedule' is {verb}d already." in messages_of(again)[0]

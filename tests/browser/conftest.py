@@ -36,7 +36,7 @@ BY_PASSWORD = "django.contrib.auth.backends.ModelBackend"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/browser/" in item.nodeid:
-            item.add_marker(pytest.mark.needs_debian("chromium"))
+            item.add_marker(pytest.mark.needs_debian("chromium", "chromium-driver"))
 
 
 @pytest.fixture(scope="package")
@@ -88,7 +88,8 @@ def person(panel: str, chromium: webdriver.Chrome) -> Iterator[Callable[..., Per
             user.set_password("correct horse 1")
             user.save()
         if role:
-            user.groups.set([Group.objects.get(name=role)])
+            # Nobody has given a newcomer a role yet.
+            user.groups.set(Group.objects.filter(name=role))
         someone = Person(chromium, panel)
         if log_in:
             client = Client()
@@ -97,6 +98,8 @@ def person(panel: str, chromium: webdriver.Chrome) -> Iterator[Callable[..., Per
         return someone
 
     yield come
+    for changed in ("Emulation.setEmulatedMedia", "Emulation.clearDeviceMetricsOverride"):
+        chromium.execute_cdp_cmd(changed, {})
     chromium.delete_all_cookies()
     chromium.get("about:blank")
 

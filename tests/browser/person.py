@@ -7,12 +7,15 @@ from urllib.parse import urlsplit
 
 from selenium import webdriver
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from tests.waiting import eventually
 
 PATIENCE = 30
+MOST_STOPS = 60
 
 
 class Person:
@@ -22,9 +25,8 @@ class Person:
 
     def show_pass(self, session: str) -> None:
         """Be logged in already."""
-        self.driver.get(f"{self.address}/static/switchyard/mark.svg")
-        self.driver.delete_all_cookies()
-        self.driver.add_cookie({"name": "sessionid", "value": session})
+        self.tell_browser("Network.clearBrowserCookies")
+        self.tell_browser("Network.setCookie", name="sessionid", value=session, url=self.address)
 
     def open(self, path: str) -> "Person":
         self.driver.get(self.address + path)
@@ -77,11 +79,34 @@ class Person:
     def tell_browser(self, command: str, **values: Any) -> Any:
         return self.driver.execute_cdp_cmd(command, values)
 
-    def prefers(self, scheme: str) -> "Person":
-        """Have the browser ask for light or dark pages, also of the one that is open."""
+    def prefers(self, scheme: str, *, media: str = "") -> "Person":
+        """Have the browser ask for light or dark pages, also of the one that is open; on paper, if media is print."""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.tell_browser("Emulation.setEmulatedMedia", features=features)
+        self.tell_browser("Emulation.setEmulatedMedia", media=media, features=features)
         return self
+
+    def is_as_big_as(self, width: int, height: int = 1000) -> "Person":
+        """Give the window a size, in pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.tell_browser("Emulation.setDeviceMetricsOverride", **size)
+        self.waits(lambda: self.run("return [innerWidth, innerHeight]") == [width, height], "the new size")
+        return self
+
+    def strike(self, *keys: str) -> "Person":
+        """Press keys, wherever the focus is."""
+        ActionChains(self.driver).send_keys(*keys).perform()
+        return self
+
+    def tab_to(self, words: str) -> "Person":
+        """Press Tab until what has the focus, and shows it, says so."""
+        passed = []
+        for _ in range(MOST_STOPS):
+            self.strike(Keys.TAB)
+            passed.append(self.driver.switch_to.active_element.text)
+            if passed[-1].startswith(words):
+                assert self.run("return getComputedStyle(document.activeElement).outlineStyle") != "none", words
+                return self
+        raise AssertionError(f"no way by Tab to {words!r}: {passed}")
 
     def complaints(self) -> list[str]:
         """What the console holds against the page since it was last read."""

@@ -5,27 +5,30 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
+from celery import current_app
 from django.db import connection
-from django.urls import reverse
 from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
 from deadletters.models import ReplayOperation
+from jobs.admin.timetable import timetables
 from jobs.models import Job, Worker
 from jobs.pausing import pause, resume
 from jobs.submission import submit
+from jobs.ticks import TickEntry
 from monitoring.histograms import BUCKETS
 from monitoring.models import Rollup, RollupProgress
 from monitoring.rollups import floor_minute
 from tests.browser.failed import make_failed
+from tests.browser.pages import GROUPS, change
 from tests.browser.person import Person
 from tests.fleet import ROOT
 
 IMAGES = ROOT / "docs" / "images"
-GROUPS = "/admin/deadletters/deadletter/groups/"
-# Bucket of the typical wait, jobs per minute, share that fails.
-BUSY = {"high": (7, 38, 0.004), "default": (10, 24, 0.04), "low": (11, 9, 0.01)}
+WIDTH, LOWEST, HIGHEST = 1400, 760, 1400
+MISSING = "queue report, hourly"
+# Buckets of the typical wait and run, jobs per minute, share that fails.
+BUSY = {"high": (6, 5, 38, 0.004), "default": (10, 7, 24, 0.04), "low": (11, 9, 9, 0.01)}
 
 
 def test_the_pictures_are_taken(person: Callable[..., Person]) -> None:
@@ -41,16 +44,18 @@ def test_the_pictures_are_taken(person: Callable[..., Person]) -> None:
         take(mira, "jobs", "/admin/jobs/job/")
         failed = Job.objects.filter(fingerprint="p-timeout")[0]
         waiting = mira.waits(retried, "a job to wait for its third try")
-        take(mira, "job", reverse("admin:jobs_job_change", args=[waiting.pk]))
+        take(mira, "job", change(waiting))
         take(mira, "dead-letters", GROUPS)
         take(mira, "group", f"{GROUPS}{failed.fingerprint}/")
         mira.write("#id_reason", "partner confirmed the gateway is back").write("#id_pace", "5").click("#replay-now")
         mira.waits(lambda: ReplayOperation.objects.filter(done__gt=20).exists(), "a part of the replay")
         take(mira, "replay", f"{GROUPS}{failed.fingerprint}/")
+        take(mira, "replay-dark", f"{GROUPS}{failed.fingerprint}/", scheme="dark")
+        ticked(mira)
         take(mira, "schedules", "/admin/django_celery_beat/periodictask/")
+        take(mira, "schedule", change(PeriodicTask.objects.get(name=MISSING)))
         take(mira, "submit", "/admin/jobs/job/submit/send_email/")
-        mira.tell_browser("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
-        take(mira, "overview-dark", "/admin/")
+        take(mira, "overview-dark", "/admin/", scheme="dark")
     finally:
         resume("low", actor="mira")
 
@@ -61,13 +66,11 @@ def an_hour(chance: random.Random) -> None:
     Rollup.objects.all().delete()
     RollupProgress.objects.update_or_create(id=1, defaults={"frozen_until": now, "built_until": now})
     for ago in range(1, 61):
-        for queue, (bucket, number, share) in BUSY.items():
+        for queue, (wait, run, number, share) in BUSY.items():
             done = max(0, round(chance.gauss(number, number * 0.14)))
             trouble = 6 if queue == "default" and 22 <= ago <= 28 else 1
             failed = round(done * share * trouble + chance.random() * 0.6)
-            waits = [0] * BUCKETS
             slow = round(done * chance.uniform(0.05, 0.4))
-            waits[bucket - 1 : bucket + 1] = [done - slow, slow]
             Rollup.objects.create(
                 minute=now - timedelta(minutes=ago),
                 queue=queue,
@@ -78,9 +81,13 @@ def an_hour(chance: random.Random) -> None:
                 failed=failed,
                 retried=failed * 2 + chance.randrange(2),
                 dead_lettered=failed,
-                wait_buckets=waits,
-                run_buckets=waits,
+                wait_buckets=around(wait, done - slow, slow),
+                run_buckets=around(run, done - slow, slow),
             )
+
+
+def around(bucket: int, number: int, slow: int) -> list[int]:
+    return [0] * (bucket - 1) + [number, slow] + [0] * (BUCKETS - bucket - 1)
 
 
 def work(chance: random.Random) -> None:
@@ -97,7 +104,7 @@ def work(chance: random.Random) -> None:
         submit("flaky", {"failures": chance.choice([0, 0, 0, 1])})
         submit("process_data", {"records": [{"id": number, "value": 3}]}, queue="low")
     submit("flaky", {"failures": 3}, key="invoice-88213", tags=["billing"])
-    for seconds in (60, 90):
+    for seconds in (8, 90):
         submit("slow", {"seconds": seconds})
 
 
@@ -113,7 +120,7 @@ def beating() -> None:
     for name, task, when in (
         ("rollups", "build_rollups", {"interval": minute}),
         ("replays", "resume_replays", {"interval": minute}),
-        ("queue report, hourly", "queue_report", {"crontab": hour}),
+        (MISSING, "queue_report", {"crontab": hour}),
     ):
         PeriodicTask.objects.get_or_create(name=name, defaults={"task": task, **when})
     PeriodicTask.objects.update(last_run_at=now)
@@ -121,20 +128,32 @@ def beating() -> None:
     Worker.objects.create(**beat)
 
 
+def ticked(mira: Person) -> None:
+    """Jobs of the schedules' last ticks, but for one that was missed."""
+    PeriodicTask.objects.update(date_changed=timezone.now() - timedelta(days=3))
+    schedules = {schedule.pk: schedule for schedule in PeriodicTask.objects.all()}
+    made = {}
+    for pk, timetable in timetables(schedules.values()).items():
+        key, name = TickEntry(schedules[pk], app=current_app).key, schedules[pk].name
+        for number, tick in enumerate(timetable.past):
+            if (name, number) != (MISSING, 3):
+                how = {"key": key(tick.due), "scope": "beat", "schedule": name, "queue": "high"}
+                made[submit("flaky", {"failures": 0}, **how).pk] = tick.due
+    mira.waits(lambda: not Job.objects.filter(pk__in=made).unfinished().exists(), "the ticks to end")
+    for pk, due in made.items():
+        Job.objects.filter(pk=pk).update(created_at=due)
+
+
 PAYMENT = {"user_id": "usr_7", "amount": "12.50", "currency": "EUR"}
 
 
-def take(mira: Person, name: str, page: str) -> None:
-    mira.open(page)
+def take(mira: Person, name: str, page: str, *, scheme: str = "light") -> None:
+    mira.prefers(scheme).is_as_big_as(WIDTH, LOWEST).open(page)
     mira.waits(lambda: mira.run("return document.fonts.status === 'loaded'"), "the fonts")
     if page == "/admin/":
         mira.waits(lambda: mira.all(".uplot"), "the charts")
         mira.sees("Live", css="#fresh")
+    # A page that is not much higher than the window is shown whole.
+    height = mira.run("return document.documentElement.scrollHeight")
+    mira.is_as_big_as(WIDTH, max(height, LOWEST) if height <= HIGHEST else LOWEST)
     Path(IMAGES / f"{name}.png").write_bytes(mira.driver.get_screenshot_as_png())
-
-
-@pytest.fixture(autouse=True)
-def _size(chromium: object) -> None:
-    chromium.execute_cdp_cmd(  # type: ignore[attr-defined]
-        "Emulation.setDeviceMetricsOverride", {"width": 1400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    )
