@@ -6,13 +6,14 @@ No channel layer: each process asks the database once per tick, for all its clie
 import asyncio
 import json
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import URLRouter
 from django.conf import settings
-from django.contrib.auth import get_user, get_user_model
+from django.contrib.auth import get_user
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.db import Error as DjangoError
 from django.http import HttpRequest, HttpResponse
@@ -27,11 +28,17 @@ from monitoring.snapshot import snapshot
 logger = logging.getLogger(__name__)
 TICK_SECONDS = 2.0
 SEND_SECONDS = 10
-# A session or token that ended meanwhile is noticed this many ticks later.
+# A session or token that may no longer look is noticed this many ticks later.
 RECHECK_TICKS = 15
 REVOKED, TOO_SLOW, BROKEN, TRY_AGAIN = 4401, 4408, 1011, 1013
 AWAY = "The database does not answer."
-Caller = tuple[str, int]
+
+
+class Caller(NamedTuple):
+    """What a client showed, and how to find out whether whoever shows it may look."""
+
+    may_look: Callable[[str], bool]
+    shown: str
 
 
 class _Hub:
@@ -50,6 +57,7 @@ class _Hub:
             # What was said to those who have left is old.
             self.tick = 0
             self._ticking = asyncio.create_task(self._run())
+            self._ticking.add_done_callback(_told)
 
     def leave(self, client: Any) -> None:
         self.clients.pop(client, None)
@@ -81,12 +89,14 @@ class _Hub:
         await asyncio.sleep(max(0.0, began + TICK_SECONDS - asyncio.get_running_loop().time()))
 
     async def _recheck(self) -> None:
+        """Once for each caller, however many clients they have; who joins meanwhile has just been checked."""
+        clients = dict(self.clients)
         try:
-            valid = await in_background(_valid_among, set(self.clients.values()))
+            refused = await in_background(_refused_among, set(clients.values()))
         except DjangoError:
             return
-        for client, caller in list(self.clients.items()):
-            if caller not in valid:
+        for client, caller in clients.items():
+            if caller in refused:
                 self.leave(client)
                 await client.close(REVOKED)
 
@@ -144,6 +154,12 @@ websocket = URLRouter([path("ws/stats", StatsFeed.as_asgi()), re_path("", Nowher
 _sessions = SessionMiddleware(lambda request: HttpResponse())
 
 
+def _told(ticking: "asyncio.Task[None]") -> None:
+    """A bug is in the log when its sockets are closed, not whenever somebody opens the next one."""
+    if not ticking.cancelled() and (bug := ticking.exception()):
+        logger.error("feed failed", exc_info=bug)
+
+
 async def _described() -> str:
     try:
         return json.dumps(await in_background(snapshot))
@@ -159,8 +175,12 @@ async def _caller(scope: dict[str, Any]) -> Caller | None:
     if origin is not None and not _is_ours(origin, headers.get("host", "")):
         return None
     if "authorization" in headers:
-        return await in_background(_of_token, headers["authorization"])
-    return None if origin is None else await in_background(_of_session, headers.get("cookie", ""))
+        caller = Caller(_token_may_look, headers["authorization"])
+    elif origin is not None:
+        caller = Caller(_session_may_look, headers.get("cookie", ""))
+    else:
+        return None
+    return None if await in_background(_refused_among, {caller}) else caller
 
 
 def _is_ours(origin: str, host: str) -> bool:
@@ -169,23 +189,19 @@ def _is_ours(origin: str, host: str) -> bool:
     return same or origin in settings.CSRF_TRUSTED_ORIGINS
 
 
-def _of_token(header: str) -> Caller | None:
+def _refused_among(callers: set[Caller]) -> set[Caller]:
+    return {caller for caller in callers if not caller.may_look(caller.shown)}
+
+
+def _token_may_look(header: str) -> bool:
     scheme, _, secret = header.partition(" ")
     token = ApiToken.authenticate(secret) if scheme.lower() == "bearer" else None
-    return ("token", token.pk) if token is not None and "read" in token.scopes else None
+    return token is not None and "read" in token.scopes
 
 
-def _of_session(cookies: str) -> Caller | None:
+def _session_may_look(cookies: str) -> bool:
     request = HttpRequest()
     request.COOKIES = parse_cookie(cookies)
     _sessions.process_request(request)
     user: Any = get_user(request)
-    may = user.is_authenticated and user.is_staff and user.has_perm("jobs.view_job")
-    return ("user", user.pk) if may else None
-
-
-def _valid_among(callers: set[Caller]) -> set[Caller]:
-    tokens = ApiToken.objects.select_related("owner").filter(pk__in=[pk for kind, pk in callers if kind == "token"])
-    people: Any = get_user_model()._default_manager
-    users = people.filter(pk__in=[pk for kind, pk in callers if kind == "user"], is_active=True, is_staff=True)
-    return {("token", token.pk) for token in tokens if token.is_valid()} | {("user", user.pk) for user in users}
+    return user.is_authenticated and user.is_staff and user.has_perm("jobs.view_job")

@@ -63,9 +63,9 @@ BODY = {
 
 @router.post("/tasks/bulk", auth=SUBMIT, response={202: BulkAnswer, 207: BulkAnswer}, openapi_extra=BODY)
 def submit_tasks(request: HttpRequest, atomic: Atomic) -> Any:
-    """Submit many jobs. 202: all were accepted; 207: each item says what became of it.
+    """Submit many jobs. 202: all were accepted; 207: each item says what became of it; 422: none was accepted.
 
-    Lines of JSON are answered by lines of JSON, as they are written.
+    Lines of JSON are answered with 207 and by lines of JSON, as they are written; with `atomic` as an array is.
     """
     media_type = demand_type(request, JSON, NDJSON)
     incoming = enumerate(entries(request, media_type))

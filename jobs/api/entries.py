@@ -18,10 +18,12 @@ SPACE = " \t\r\n"
 
 
 def entries(request: HttpRequest, media_type: str) -> Iterator[Any]:
-    """Each entry as a value, or as the Problem it has. Raises Problem where the body cannot be read any further."""
-    for index, text_or_value in enumerate(_lines(request) if media_type == NDJSON else _Array(request)):
+    """Each entry as a value, or as the Problem it has. Raises Problem before the first, if at all."""
+    for index, text_or_value in enumerate(_lines(request) if media_type == NDJSON else _array(request)):
         try:
-            if isinstance(text_or_value, bytes):
+            if isinstance(text_or_value, Problem):
+                yield text_or_value
+            elif isinstance(text_or_value, bytes):
                 yield parsed(text_or_value)
             else:
                 check(text_or_value, f"/{index}")
@@ -30,12 +32,22 @@ def entries(request: HttpRequest, media_type: str) -> Iterator[Any]:
             yield problem
 
 
-def _lines(request: HttpRequest) -> Iterator[bytes]:
-    while line := request.readline(LONGEST_ENTRY):
-        if len(line) == LONGEST_ENTRY and not line.endswith(b"\n"):
-            raise Problem("too-large", f"A line is longer than {LONGEST_ENTRY:,} bytes.")
-        if line.strip():
+def _lines(request: HttpRequest) -> Iterator[bytes | Problem]:
+    while line := request.readline(LONGEST_ENTRY + 1):
+        if len(line) > LONGEST_ENTRY and not line.endswith(b"\n"):
+            yield Problem("too-large", f"The line is longer than {LONGEST_ENTRY:,} bytes.")
+            while line and not line.endswith(b"\n"):
+                line = request.readline(CHUNK)
+        elif line.strip():
             yield line
+
+
+def _array(request: HttpRequest) -> Iterator[Any]:
+    """Read twice: an array that breaks off is no array, which must be known before its first entry is a job."""
+    for _ in _Array(request):
+        pass
+    request._stream.seek(0)
+    yield from _Array(request)
 
 
 class _Array:
@@ -52,16 +64,21 @@ class _Array:
         if self._next_character() != "[":
             raise invalid("", "must be an array of jobs")
         self._text = self._text[1:]
-        if self._next_character() == "]":
-            return
+        if self._next_character() != "]":
+            yield from self._values()
+        self._text = self._text[1:]
+        if self._next_character():
+            raise Problem("malformed", "The body is not JSON: something follows the array.")
+
+    def _values(self) -> Iterator[Any]:
         while True:
             yield self._value()
             separator = self._next_character()
-            self._text = self._text[1:]
             if separator == "]":
                 return
             if separator != ",":
                 raise Problem("malformed", "The body is not JSON: a comma or the array's end was expected.")
+            self._text = self._text[1:]
 
     def _value(self) -> Any:
         self._next_character()

@@ -46,7 +46,7 @@ def list_schedules(request: HttpRequest) -> Any:
 
 @router.post(
     "/schedules/{schedule_id}/run",
-    auth=allowed("operate", "django_celery_beat.change_periodictask"),
+    auth=allowed("operate", "jobs.submit_job"),
     response={202: JobStatus},
 )
 def run_schedule(

@@ -82,13 +82,11 @@ def _unquoted(header: str) -> str:
 
 
 def _accepted(job: Job, *, unmasked: bool) -> dict[str, Any]:
-    where = f"on '{job.queue}' queue"
-    said = f"Task '{job.task}' was submitted before with this key, {where}." if job.replayed else ""
     return {
         "task_id": job.pk,
         "status": job.state,
         "priority": job.queue,
-        "message": said or f"Task '{job.task}' queued {where}.",
+        "message": f"Task '{job.task}' queued on '{job.queue}' queue.",
         "replayed": job.replayed,
         "result": masked(job.result, () if unmasked else policy(job.task).redacted),
     }

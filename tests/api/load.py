@@ -3,16 +3,19 @@
 python -m tests.api.load http://127.0.0.1:8000 TOKEN --rate 200 --seconds 60
 
 With --idle the jobs are for the year 2100, so that the web process is measured and not the workers beside it.
+Exits 1 when a request failed, or when the slowest 5 % took 100 ms or more.
 """
 
 import argparse
 import asyncio
 import json
+import sys
 import time
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 CONNECTIONS = 32
+P95_SECONDS = 0.1
 JOB = {"task_type": "flaky", "payload": {"failures": 0}, "tags": ["load"]}
 IDLE = JOB | {"run_at": "2100-01-01T00:00:00Z"}
 
@@ -34,8 +37,13 @@ class Load:
     def percentile(self, percent: float) -> float:
         return percentile(self.seconds, percent)
 
+    @property
+    def is_good(self) -> bool:
+        return not self.errors and self.percentile(95) < P95_SECONDS
+
     def __str__(self) -> str:
-        lines = [_line("all", self.seconds), *(_line(name, seconds) for name, seconds in self.times.items())]
+        parts = {"all": self.seconds, **self.times}
+        lines = [_line(name, seconds) for name, seconds in parts.items() if seconds]
         return "\n".join([*lines, f"errors {len(self.errors)}", *self.errors[:5]])
 
 
@@ -101,4 +109,6 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--idle", action="store_true")
     given = parser.parse_args()
-    print(asyncio.run(load(given.address, given.token, rate=given.rate, seconds=given.seconds, idle=given.idle)))
+    done = asyncio.run(load(given.address, given.token, rate=given.rate, seconds=given.seconds, idle=given.idle))
+    print(done)
+    sys.exit(0 if done.is_good else 1)

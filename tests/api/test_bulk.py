@@ -5,13 +5,18 @@ from typing import Any
 
 import httpx
 import pytest
+from django.conf import settings
 
+from jobs.api.entries import LONGEST_ENTRY
 from jobs.models import Job
 from tests.api.calling import Api, is_problem
 
 FLAKY = {"task_type": "flaky", "payload": {"failures": 0}, "run_at": "2100-01-01T00:00:00Z"}
 NDJSON = {"Content-Type": "application/x-ndjson"}
 JSON = {"Content-Type": "application/json"}
+LONG = "x" * 1_100_000
+# What is more than the longest entry, and the line's end.
+LENGTHS = [(0, b""), (0, b"\n"), (1, b""), (1, b"\n")]
 
 
 def lines(entries: list[Any]) -> bytes:
@@ -53,6 +58,50 @@ def test_a_bad_entry_does_not_stop_the_others(api: Api, form: str) -> None:
     assert [item["index"] for item in items if item.get("error")] == [1, 2, 3, 4]
     assert items[1]["error"]["errors"][0]["pointer"] == "/payload/failures"
     assert len(_ids(tag)) == 2
+
+
+@pytest.mark.parametrize("tail", ["", ",", ", {", " {}", f', "{LONG}"]', "] x", ', "\\u"]', ', "\xff"]'])
+def test_an_array_that_cannot_be_read_to_its_end_submits_nothing(api: Api, tail: str) -> None:
+    """The fault lies behind what is written at a time."""
+    good = json.dumps(tagged("broken array", 1500)).removesuffix("]")
+    answer = api.post("tasks/bulk", content=(good + tail).encode("latin1"), headers=JSON)
+    assert is_problem(answer, *((413, "too-large") if LONG in tail else (400, "malformed")))
+    assert not _ids("broken array")
+
+
+@pytest.mark.parametrize("tail", ["{", "\xff", f'{{"task_type": "{LONG}"}}', LONG, "[" * 100_000])
+def test_a_line_that_cannot_be_read_is_answered_like_any_other(api: Api, tail: str) -> None:
+    before = len(_ids("bad line"))
+    good = lines(tagged("bad line", 1500))
+    for last in (b"", b"\n" + lines(tagged("bad line", 1))):
+        items = answered(api.post("tasks/bulk", content=good + tail.encode("latin1") + last, headers=NDJSON))
+        assert [item["index"] for item in items] == list(range(1502 if last else 1501))
+        assert [item["index"] for item in items if item.get("error")] == [1500]
+    assert len(_ids("bad line")) == before + 3001
+
+
+def test_a_line_may_be_as_long_as_an_entry(api: Api) -> None:
+    short = lines([FLAKY])
+    padded = [short.strip() + b" " * (LONGEST_ENTRY + more - len(short) + 1) + end for more, end in LENGTHS]
+    sizes = [answered(api.post("tasks/bulk", content=body, headers=NDJSON))[0].get("error") for body in padded]
+    assert [size and size["status"] for size in sizes] == [None, None, 413, 413]
+
+
+@pytest.mark.parametrize("form", ["array", "lines"])
+def test_a_body_over_the_limit_is_refused(api: Api, form: str) -> None:
+    pieces = (b" " * 2**20 for _ in range(settings.API_BULK_LIMIT_BYTES // 2**20 + 1))
+    answer = api.post("tasks/bulk", content=pieces, headers=NDJSON if form == "lines" else JSON)
+    assert is_problem(answer, 413, "too-large") and f"{settings.API_BULK_LIMIT_BYTES:,}" in answer.json()["detail"]
+
+
+def test_an_entry_that_is_nested_too_deeply_is_refused_alone(api: Api) -> None:
+    nested: Any = 1
+    for _ in range(70):
+        nested = [nested]
+    deep = {"task_type": "process_data", "payload": {"records": nested}}
+    items = api.post("tasks/bulk", json=[FLAKY, deep]).json()["items"]
+    assert [item.get("error") and item["error"]["status"] for item in items] == [None, 422]
+    assert "64 levels" in items[1]["error"]["detail"]
 
 
 def test_all_or_nothing_names_every_bad_entry_and_writes_nothing(api: Api) -> None:

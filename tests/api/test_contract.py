@@ -82,6 +82,21 @@ def test_a_running_job_is_revoked_once_it_stops(api: Api) -> None:
     assert api.followed(task_id, timeout=30)["status"] == "REVOKED"
 
 
+def test_a_running_job_shows_its_progress_and_counts_as_running(api: Api) -> None:
+    task_id = api.submitted("slow", {"seconds": 5})
+    progress = eventually(lambda: api.get(f"tasks/{task_id}").json()["progress"], within=30, what="progress")
+    assert (progress["total"], progress["note"]) == (5, "waiting") and 0 <= progress["done"] < 5
+    assert api.get("queues/default").json()["running"] == 1
+    api.delete(f"tasks/{task_id}/cancel")
+    assert api.followed(task_id, timeout=30)["progress"]["total"] == 5
+    eventually(lambda: api.get("queues/default").json()["running"] == 0, within=30, what="nothing to run")
+
+
+def test_a_callback_url_is_kept(api: Api) -> None:
+    url = "https://example.com/hooks/job?x=1"
+    assert api.get(f"tasks/{api.waiting(callback_url=url)}").json()["callback_url"] == url
+
+
 def test_a_finished_job_cannot_be_cancelled(api: Api) -> None:
     task_id = api.submitted()
     settled(Job.objects.get(pk=task_id))

@@ -1,7 +1,9 @@
 """Following jobs: lists, waiting for the end, and why a job is not running."""
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +11,10 @@ import pytest
 from django.utils import timezone
 
 from api.paging import decoded
-from jobs import browsing
+from jobs import browsing, registry
 from jobs.models import Job, Worker
-from tests.api.calling import Api
+from jobs.policies import policy
+from tests.api.calling import Api, is_problem
 from tests.waiting import eventually
 
 
@@ -155,10 +158,25 @@ def test_a_retry_makes_a_waiting_job_due(api: Api) -> None:
     task_id = api.waiting()
     assert api.post(f"tasks/{task_id}/retry").status_code == 202
     assert api.followed(task_id)["status"] == "SUCCESS"
+    assert is_problem(api.post(f"tasks/{task_id}/retry"), 409, "conflict")
+    assert is_problem(api.post("tasks/01a1f7e1-947b-78c6-938a-6acbad55160e/retry"), 404, "not-found")
+
+
+def test_waiting_takes_half_a_minute_unless_told_and_a_minute_at_most(api: Api) -> None:
+    operation = api.get("openapi.json").json()["paths"]["/api/tasks/{task_id}/wait"]["get"]
+    [schema] = [each["schema"] for each in operation["parameters"] if each["name"] == "timeout"]
+    assert (schema["default"], schema["minimum"], schema["maximum"]) == (30, 0, 60)
+    assert is_problem(api.get(f"tasks/{api.waiting()}/wait", params={"timeout": 60.5}), 422, "invalid")
 
 
 def test_every_task_shows_its_policy_and_the_schema_of_its_payload(api: Api) -> None:
     types = {each["name"]: each for each in api.get("task-types").json()}
+    # Other modules of tests may have registered tasks in this process, which the server knows nothing of.
+    shipped = {name: task for name, task in registry.tasks().items() if not task.__module__.startswith("tests.")}
+    assert types.keys() == shipped.keys()
+    for name, task in shipped.items():
+        assert types[name]["policy"] == json.loads(json.dumps(asdict(policy(name)))), name
+        assert types[name]["payload_schema"] == registry.arguments(task).model_json_schema(), name
     mail = types["send_email"]
     assert mail["policy"]["queue"] == "high" and mail["policy"]["redacted"] == ["body"]
     assert {"to", "subject", "body"} <= set(mail["payload_schema"]["properties"])

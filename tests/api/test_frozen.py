@@ -5,11 +5,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from statistics import median
 from typing import Any
 
 import httpx
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 
 from api.pulse import ANSWER_SECONDS
 from api.serving import PATIENCE_SECONDS
@@ -53,6 +55,11 @@ def refused(api: Api, method: str, path: str, body: Any = None) -> float:
     return seconds
 
 
+def in_time(took: list[float]) -> bool:
+    """Whether a refusal took as long as promised, and the slowest not much longer."""
+    return median(took) < PROMISED and max(took) < SLOWEST
+
+
 def works_again(api: Api) -> None:
     eventually(lambda: api.get("tasks").status_code == 200, within=10, what="the database to be back")
     with ThreadPoolExecutor(THREADS * 2) as callers:
@@ -67,7 +74,7 @@ def test_every_call_is_refused_within_two_seconds_and_liveness_answers(place: tu
         took = [refused(api, *call) for call in calls]
         assert httpx.get(f"{api.address}/healthz", trust_env=False).json() == {"status": "alive"}
         page = httpx.get(f"{api.address}/admin/login/", trust_env=False, cookies={"sessionid": "a" * 32})
-    assert min(took) < PROMISED and max(took) < SLOWEST, took
+    assert in_time(took), took
     assert page.status_code == 503 and int(page.headers["retry-after"]) > 0
     works_again(api)
 
@@ -81,7 +88,7 @@ def test_many_at_once_are_refused_too_and_those_that_only_queued_never_happen(pl
         assert httpx.get(f"{api.address}/healthz", trust_env=False).is_success
         assert time.monotonic() - began < SLOWEST
         assert httpx.get(f"{api.address}/readyz", trust_env=False, timeout=30).status_code == 503
-    assert min(took) < PROMISED and max(took) < SLOWEST, sorted(took)
+    assert in_time(took), sorted(took)
     works_again(api)
     assert Job.objects.filter(tags=["frozen"]).count() <= THREADS
 
@@ -118,6 +125,7 @@ def test_a_long_poll_ends_in_time_with_what_was_known(place: tuple[Site, Api]) -
 
 
 def test_a_bulk_that_is_on_its_way_goes_on_afterwards(place: tuple[Site, Api]) -> None:
+    """Its first line is answered before the freeze, and its last jobs are written after it."""
     site, api = place
     line = json.dumps({"task_type": "slow", "run_at": "2100-01-01T00:00:00Z", "tags": ["bulk"]}) + "\n"
     headers = {"Content-Type": "application/x-ndjson"}
@@ -125,10 +133,12 @@ def test_a_bulk_that_is_on_its_way_goes_on_afterwards(place: tuple[Site, Api]) -
         lines = answer.iter_lines()
         seen = [json.loads(next(lines))]
         with frozen(site), Api(api.address, api.token) as another:
+            stood_still = timezone.now()
             refused(another, "GET", "tasks")
         seen += map(json.loads, lines)
     assert len(seen) == MANY and not any(item.get("error") for item in seen)
-    assert Job.objects.filter(tags=["bulk"]).count() == MANY
+    written = Job.objects.filter(tags=["bulk"]).values_list("created_at", flat=True)
+    assert len(written) == MANY and min(written) < stood_still < max(written)
 
 
 def test_the_feed_says_so_and_goes_on(place: tuple[Site, Api]) -> None:

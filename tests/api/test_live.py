@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 from websockets.asyncio.client import connect
@@ -86,6 +87,10 @@ def test_three_hundred_clients_get_every_tick_for_one_query_each(web: str, secre
         mine = [frame["at"] for frame in client]
         assert mine == moments[moments.index(mine[0]) :][: len(mine)], "a client missed a tick"
     assert len(moments) <= TICKS + 2, "more than one query a tick"
+
+
+def test_there_is_no_channel_layer() -> None:
+    assert not hasattr(settings, "CHANNEL_LAYERS")
 
 
 def test_a_snapshot_is_one_query(api: Api, django_assert_num_queries: Any) -> None:

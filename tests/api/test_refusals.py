@@ -32,7 +32,7 @@ CALLS = [
     ("operate", "deadletters.replay_deadletter", "POST", "dead-letters/1/replay", {"reason": "x"}),
     ("operate", "deadletters.drop_deadletter", "POST", "dead-letters/1/drop", {"reason": "x"}),
     ("operate", "deadletters.replay_deadletter", "POST", "replays", {"filter": {}, "reason": "x", "dry_run": True}),
-    ("operate", "django_celery_beat.change_periodictask", "POST", "schedules/1/run", None),
+    ("operate", "jobs.submit_job", "POST", "schedules/1/run", None),
 ]
 OTHERS = {"read": ["submit", "operate", "metrics"], "submit": ["read", "metrics"], "operate": ["read", "submit"]}
 each_call = pytest.mark.parametrize(("scope", "permission", "method", "path", "body"), CALLS)
@@ -130,6 +130,13 @@ def test_a_session_without_its_csrf_token_is_refused(web: str, headers: dict[str
     with session(web) as api:
         assert is_problem(api.submit(headers=headers), 403, "csrf-failed")
         assert is_problem(api.post("tasks/bulk", json=[{"task_type": "flaky"}], headers=headers), 403, "csrf-failed")
+        for method, path, body in (
+            ("PUT", "queues/low/pause", {"reason": "x"}),
+            ("DELETE", "queues/low/pause", None),
+            ("DELETE", "tasks/01a1f7e1-947b-78c6-938a-6acbad55160e/cancel", None),
+        ):
+            assert is_problem(api.request(method, path, json=body, headers=headers), 403, "csrf-failed")
+        assert not api.get("queues/low").json()["paused"]
     assert Job.objects.count() == before
 
 

@@ -63,15 +63,15 @@ def seen(api: Api, replay: int, condition: Callable[[dict], Any], within: float 
     return eventually(now, within=within, what=f"replay {replay}")
 
 
-def test_a_replay_keeps_its_pace(api: Api) -> None:
-    """200 jobs per second within a tenth, measured by PostgreSQL's clock."""
-    bury(1200, "pace")
+def test_a_replay_is_never_faster_than_its_pace(api: Api) -> None:
+    """By PostgreSQL's clock, at every letter: none may go before those before it have had their time."""
+    bury(400, "pace")
     replay = started(api, "pace", pace=200)
     seen(api, replay, lambda body: body["state"] == "DONE")
-    times = sorted(ReplayItem.objects.filter(operation=replay).values_list("at", flat=True))
-    took = (times[-1] - times[0]).total_seconds()
-    assert took == pytest.approx(1200 / 200, rel=0.1)
-    assert Job.objects.filter(letters__fingerprint="pace", state="PENDING").count() == 1200
+    first, *others = sorted(ReplayItem.objects.filter(operation=replay).values_list("at", flat=True))
+    early = [number / 200 - (at - first).total_seconds() for number, at in enumerate(others, start=1)]
+    assert max(early) < 0.01
+    assert Job.objects.filter(letters__fingerprint="pace", state="PENDING").count() == 400
 
 
 def test_every_letter_is_accounted_for(api: Api) -> None:

@@ -52,6 +52,7 @@ def test_a_generator_makes_a_client_that_works(api: Api, tmp_path: Path) -> None
     assert accepted.message == "Task 'flaky' queued on 'default' queue."
     finished = follow.sync(task_id=accepted.task_id, client=client, timeout=60.0)
     assert (finished.status, finished.task_id) == ("SUCCESS", accepted.task_id)
+    assert finished.idempotency_key == "from the generated client", "the header did not arrive"
     refused = submit.sync(client=client, body=models.Submission(task_type=models.SubmissionTaskType.SEND_EMAIL))
     assert refused.type_ == "urn:switchyard:problem:invalid" and refused.status == httpx.codes.UNPROCESSABLE_ENTITY
 
