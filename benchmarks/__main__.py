@@ -84,6 +84,7 @@ def place(parent: Path) -> Iterator[Place]:
         with postgres, Valkey(directory / "valkey", port=free_port(), persistence=False) as valkey:
             environment = {**os.environ, "DATABASE_URL": postgres.url, "REDIS_URL": valkey.url, "PGDSN": postgres.url}
             environment |= {"SECRET_KEY": "bench", "DEBUG": "0", "LOG_LEVEL": "WARNING", "POLICIES_FILE": str(policies)}
+            environment["CELERY_SKIP_CHECKS"] = "1"
             yield Place(environment, Path(sys.executable), PEERS / "bin" / "python", directory)
 
 

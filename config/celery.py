@@ -11,12 +11,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 from django.conf import settings
 
 from config.env import broker
+from config.refusing import refuse_mistakes
 from jobs.policies import longest_hard_limit
 
 # Wherever a Redis URL is used; kombu knows transports by their scheme only.
 TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), "jobs.transport:Transport")
 
-app = Celery("switchyard", set_as_current=True)
+app = Celery("switchyard", set_as_current=True, amqp="jobs.canvas:JobAMQP")
 app.conf.update(
     broker_url=broker(settings.REDIS_URL),
     broker_connection_retry_on_startup=True,
@@ -63,6 +64,13 @@ app.conf.update(
 app.steps["worker"].add("jobs.parent:ParentStep")
 app.steps["worker"].add("jobs.succession:SuccessionStep")
 app.steps["worker"].add("jobs.timers:TimersStep")
+
+
+@signals.import_modules.connect
+def refuse_to_start(**_: object) -> None:
+    """Celery runs the same checks and tells nobody what they found; CELERY_SKIP_CHECKS is its own switch."""
+    if not os.environ.get("CELERY_SKIP_CHECKS"):
+        refuse_mistakes()
 
 
 @signals.setup_logging.connect

@@ -1,7 +1,7 @@
 """Typed readers for the environment; a bad value is refused by name."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -10,8 +10,12 @@ from django.core.exceptions import ImproperlyConfigured
 T = TypeVar("T")
 
 
-def env_text(name: str, default: str = "") -> str:
-    return os.environ.get(name, default)
+def env_text(name: str, default: str = "", *, among: Collection[str] = ()) -> str:
+    """A text; one of `among` if that is given."""
+    text = os.environ.get(name, default)
+    if among and text not in among:
+        raise ImproperlyConfigured(f"{name}={text!r} must be one of {', '.join(among)}, or be left out.")
+    return text
 
 
 def env_list(name: str, default: str = "") -> list[str]:

@@ -187,7 +187,9 @@ LOGGING = {
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
-            "formatter": "plain" if sys.stderr.isatty() or env.env_text("LOG_FORMAT") == "plain" else "json",
+            "formatter": env.env_text(
+                "LOG_FORMAT", "plain" if sys.stderr.isatty() else "json", among=("plain", "json")
+            ),
             "filters": ["job"],
         }
     },

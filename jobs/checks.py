@@ -14,5 +14,5 @@ def policies_are_sound(**_: Any) -> list[CheckMessage]:
     path = Path(settings.POLICIES_FILE)
     if not path.exists():
         return [Error(f"POLICIES_FILE {path} does not exist.", id="jobs.E001")]
-    found = policies.problems(path, set(registry.tasks()))
-    return [Error(f"{path.name} line {problem.line}: {problem.message}.", id="jobs.E002") for problem in found]
+    found = policies.problems(path) or policies.unknown_tasks(path, set(registry.tasks()))
+    return [Error(f"{path.name} {problem}.", id="jobs.E002") for problem in found]

@@ -1,5 +1,6 @@
 """Policies: a task's numbers as data, read once from settings.POLICIES_FILE."""
 
+import math
 import re
 import tomllib
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 RATE = re.compile(r"^([1-9]\d*)/([smh])$")
 SECONDS_PER = {"s": 1, "m": 60, "h": 3600}
@@ -60,6 +62,9 @@ class Problem:
     line: int
     message: str
 
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.message}"
+
 
 def policy(task: str) -> Policy:
     """The policy in force for a task; tasks without a table of their own get [default]."""
@@ -82,19 +87,31 @@ def longest_hard_limit() -> float:
     return max(each.hard_limit for each in _load(settings.POLICIES_FILE).values())
 
 
-def problems(path: Path, known_tasks: set[str]) -> list[Problem]:
+def problems(path: Path) -> list[Problem]:
     """Everything wrong in a policies file, each with its line."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"line (\d+)", str(error))
-        return [Problem(int(found[1]) if found else 1, f"not valid TOML: {error}")]
-    return list(_problems(text, raw, known_tasks))
+        return [Problem(int(found[1]) if found else text.count("\n") + 1, f"not valid TOML: {error}")]
+    return list(_problems(text, raw))
+
+
+def unknown_tasks(path: Path, known_tasks: set[str]) -> list[Problem]:
+    """The tables of a sound policies file that name no task; only a process that has all tasks can tell."""
+    text = path.read_text(encoding="utf-8")
+    names = tomllib.loads(text).keys() - known_tasks - {"default"}
+    return [Problem(_line(text, name), f"[{name}] names no registered task") for name in sorted(names)]
 
 
 @cache
 def _load(path: Path) -> dict[str, Policy]:
+    """Raises ImproperlyConfigured with everything that is wrong: nothing can start on half a policy."""
+    if not path.is_file():
+        raise ImproperlyConfigured(f"POLICIES_FILE {path} does not exist.")
+    if found := problems(path):
+        raise ImproperlyConfigured("\n".join(f"{path.name} {problem}." for problem in found))
     raw = tomllib.loads(path.read_text(encoding="utf-8"))
     return {name: _policy(raw["default"] | table) for name, table in raw.items()}
 
@@ -104,16 +121,16 @@ def _policy(values: dict[str, Any]) -> Policy:
     return Policy(**values | lists | {"backoff": Backoff(**values["backoff"])})
 
 
-def _problems(text: str, raw: dict[str, Any], known_tasks: set[str]) -> Iterator[Problem]:
-    if "default" not in raw:
-        yield Problem(1, "the table [default] is missing")
+def _problems(text: str, raw: dict[str, Any]) -> Iterator[Problem]:
+    loose = [name for name, table in raw.items() if not isinstance(table, dict)]
+    if loose or "default" not in raw:
+        yield from (Problem(_line(text, "", name), f"{name} stands in no table") for name in loose)
+        yield from () if "default" in raw else [Problem(1, "the table [default] is missing")]
         return
-    for name in {field.name for field in fields(Policy)} - set(raw["default"]):
+    for name in sorted({field.name for field in fields(Policy)} - set(raw["default"])):
         yield Problem(_line(text, "default"), f"[default] must set {name}")
     for task, table in raw.items():
-        if task != "default" and task not in known_tasks:
-            yield Problem(_line(text, task), f"[{task}] names no registered task")
-        for key, value in table.items() if isinstance(table, dict) else ():
+        for key, value in table.items():
             if wrong := _wrong(key, value):
                 yield Problem(_line(text, task, key), f"[{task}] {key} = {value!r}: {wrong}")
         yield from _contradictions(text, task, raw["default"] | table)
@@ -175,7 +192,7 @@ def _wrong_backoff(value: Any) -> str | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_whole(value: Any) -> bool:
@@ -183,8 +200,8 @@ def _is_whole(value: Any) -> bool:
 
 
 def _line(text: str, table: str, key: str = "") -> int:
-    """The line of a table, or of a key inside it; 1 when it cannot be found."""
-    inside, start = False, 1
+    """The line of a table ("": before the first), or of a key inside it; 1 when it cannot be found."""
+    inside, start = not table, 1
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip().startswith("["):
             inside = line.strip().split("]")[0] == f"[{table}"

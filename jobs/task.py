@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from jobs import registry
 from jobs.batching import answer
+from jobs.canvas import JobSignature, refusal
 from jobs.effects import RunningJob
 from jobs.errors import InvalidJob, JobFailed, NotSupported
 from jobs.execution import execute
@@ -27,6 +28,8 @@ MEANINGLESS = {
     "producer", "connection", "retry", "retry_policy", "serializer", "compression", "ignore_result", "add_to_parent",
     "root_id", "parent_id", "group_index", "replaced_task_nesting", "delivery_mode", "exchange", "routing_key",
 }  # fmt: skip
+# What Celery calls a field of a job
+CELERYS_NAMES = {"/queue": "priority", "/delay": "countdown", "/run_at": "eta", "/expires_at": "expires"}
 
 
 class JobTask(celery.Task):
@@ -76,18 +79,18 @@ class JobTask(celery.Task):
         """Write a job instead of a message; what a job cannot take is refused by name."""
         _refuse_canvas(options)
         payload = registry.bound(self, tuple(args or ()), dict(kwargs or {}))
-        job = submit(
-            self,
-            payload,
-            job_id=task_id,
-            queue=options.pop("queue", None) or options.pop("priority", None),
-            delay=options.pop("countdown", None) or 0,
-            run_at=_utc(options.pop("eta", None)),
-            expires_at=_expiry(options.pop("expires", None)),
-            trace=options.pop("headers", None) or None,
-            **_unknown(options),
-        )
+        try:
+            job = submit(self, payload, job_id=task_id, **_options_of_a_job(dict(options)))
+        except InvalidJob as error:
+            name = CELERYS_NAMES.get(error.field)
+            raise InvalidJob(f"/{name}", error.reason) if name in options else error from None
         return self.AsyncResult(str(job.id))
+
+    def signature(self, args: Any = None, *more: Any, **options: Any) -> JobSignature:
+        ours: dict[str, Any] = {"app": self.app, "subtask_type": "job"}
+        return JobSignature(self, args, *more, **ours | options)
+
+    subtask = signature
 
     def retry(  # noqa: PLR0917
         self,
@@ -133,14 +136,21 @@ def _tell_celery(settled: Settled | None) -> None:
 def _refuse_canvas(options: dict[str, Any]) -> None:
     for name in REFUSED:
         if options.pop(name, None):
-            raise NotSupported(f"/{name}", "jobs do not take this option yet; submit the next job from the task's body")
+            raise refusal(name)
 
 
-def _unknown(options: dict[str, Any]) -> dict[str, Any]:
-    """Nothing, or a refusal: an option that would be dropped in silence is a bug waiting for 3 am."""
-    for name in options.keys() - MEANINGLESS:
+def _options_of_a_job(options: dict[str, Any]) -> dict[str, Any]:
+    ours = {
+        "queue": options.pop("queue", None) or options.pop("priority", None),
+        "delay": options.pop("countdown", None) or 0,
+        "run_at": _utc(options.pop("eta", None)),
+        "expires_at": _expiry(options.pop("expires", None)),
+        "trace": options.pop("headers", None) or None,
+    }
+    # An option that would be dropped in silence is a bug waiting for 3 am.
+    for name in sorted(options.keys() - MEANINGLESS):
         raise NotSupported(f"/{name}", "is not an option of a job")
-    return {}
+    return ours
 
 
 def _utc(eta: datetime | None) -> datetime | None:
@@ -150,7 +160,10 @@ def _utc(eta: datetime | None) -> datetime | None:
 
 def _expiry(expires: float | datetime | None) -> datetime | None:
     if isinstance(expires, (int, float)):
-        return timezone.now() + timedelta(seconds=expires)
+        try:
+            return timezone.now() + timedelta(seconds=expires)
+        except (ValueError, OverflowError):
+            raise InvalidJob("/expires", f"{expires!r} seconds from now is no moment in time") from None
     if expires is not None and not isinstance(expires, datetime):
         raise InvalidJob("/expires", f"{expires!r} is neither seconds nor a time")
     return _utc(expires)

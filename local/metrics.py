@@ -10,7 +10,7 @@ from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, build_opener
 
-from local.prometheus import panels
+from local.prometheus import alerts, panels
 
 _open = build_opener(ProxyHandler({})).open
 
@@ -21,13 +21,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--within", type=float, default=180.0, help="seconds to wait for the last panel's data")
     options = parser.parse_args(arguments)
     deadline = time.monotonic() + options.within
-    while (lacking := missing(options.port)) and time.monotonic() < deadline:
+    while ((lacking := missing(options.port)) or rules(options.port) < alerts()) and time.monotonic() < deadline:
         time.sleep(1)
-    found = len(panels()) - len(lacking)
-    print(f"metrics: {rules(options.port)} rules loaded, {found} of {len(panels())} panels with data")
+    loaded, found = rules(options.port), len(panels()) - len(lacking)
+    print(f"metrics: {loaded} of {alerts()} rules loaded, {found} of {len(panels())} panels with data")
     for title in lacking:
         print(f"  no data: {title}")
-    return 1 if lacking else 0
+    return 1 if lacking or loaded < alerts() else 0
 
 
 def missing(port: int) -> list[str]:

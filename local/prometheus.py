@@ -1,6 +1,7 @@
 """A real Prometheus beside the services, when one is installed: it scrapes the web process and judges the alerts."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ def panels() -> dict[str, list[str]]:
         for panel in board["panels"]
         if panel["type"] != "row"
     }
+
+
+def alerts() -> int:
+    """How many rules there are to load."""
+    return len(re.findall(r"^ *- alert:", RULES.read_text(), re.MULTILINE))
 
 
 def _config(web_port: int, token_file: Path, every: str) -> dict[str, Any]:

@@ -116,10 +116,10 @@ async def _submit(plan: Plan) -> int:
 
 
 async def _in_foreground(environment: Environment, *arguments: str) -> int:
-    """Run a program of ours that writes to our terminal."""
+    """Run a program of ours that writes to our terminal; what it does is not a line of the log there."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *arguments),
-        env={**os.environ, **environment},
+        env={"LOG_LEVEL": "WARNING", **os.environ, **environment},
         stdin=DEVNULL,
         process_group=0,
         preexec_fn=tied(),

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,18 +51,30 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dev.py up", description="Run everything on this machine.")
     parser.add_argument("--once", action="store_true", help="stop after the sample; exit 0 if nothing was lost")
     parser.add_argument("--no-sample", action="store_true", help="submit nothing")
-    parser.add_argument("--port", type=int, default=8000, help="of the web server (8000)")
+    port, size_of_pool = _number(1, 65535), _number(1, 1000)
+    parser.add_argument("--port", type=port, default=8000, help="of the web server (8000)")
     for queue, size in POOLS.items():
-        parser.add_argument(f"--{queue}", type=int, default=size, metavar="N", help=f"its processes ({size})")
-    parser.add_argument("--flower", type=int, nargs="?", const=FLOWER_PORT, metavar="PORT", help="run Flower")
+        parser.add_argument(f"--{queue}", type=size_of_pool, default=size, metavar="N", help=f"its processes ({size})")
+    parser.add_argument("--flower", type=port, nargs="?", const=FLOWER_PORT, metavar="PORT", help="run Flower")
     parser.add_argument(
-        "--metrics", type=int, nargs="?", const=PROMETHEUS_PORT, metavar="PORT", help="run an installed Prometheus"
+        "--metrics", type=port, nargs="?", const=PROMETHEUS_PORT, metavar="PORT", help="run an installed Prometheus"
     )
     parser.add_argument("--json", action="store_true", help="log JSON lines")
     options = parser.parse_args(arguments)
     if options.once and options.no_sample:
         parser.error("--once waits for the sample: it does not go with --no-sample")
     return options
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    """A type of argparse: a whole number in these bounds."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return read
 
 
 def refuse_taken_ports(options: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """How far a command has come: a bar on a terminal, a line now and then elsewhere."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,9 +19,21 @@ def progress(doing: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield _Lines(doing, total)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar, _quiet():
         task = bar.add_task(doing, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lines that say what the bar says would be written through it."""
+    logger = logging.getLogger("jobs")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class _Lines:

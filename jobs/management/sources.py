@@ -48,6 +48,8 @@ def from_file(path: str, form: str) -> Iterator[Read]:
     # Bytes that are no UTF-8 become surrogates, which the draft's own check refuses by field.
     how: dict[str, Any] = {"encoding": "utf-8-sig", "errors": "surrogateescape"}
     how["newline"] = "" if form == "csv" else None
+    if path == STDIN and sys.stdin is None:
+        raise InvalidJob(path, "standard input is closed")
     with open(sys.stdin.fileno(), closefd=False, **how) if path == STDIN else Path(path).open(**how) as lines:
         yield from _csv_lines(lines) if form == "csv" else _json_lines(lines)
 
@@ -85,7 +87,10 @@ def _csv_lines(lines: TextIO) -> Iterator[Read]:
     # The module's own limit is below that of a payload.
     csv.field_size_limit(4 * settings.PAYLOAD_LIMIT_BYTES)
     rows = csv.DictReader(lines, restkey=TOO_MANY, strict=True)
-    _check_header(list(rows.fieldnames or []))
+    try:
+        _check_header(list(rows.fieldnames or []))
+    except csv.Error as error:
+        raise InvalidJob("the header in line 1", f"is not CSV: {error}") from None
     while True:
         number = rows.line_num + 1
         try:

@@ -17,7 +17,9 @@ def create(*arguments: str) -> list[str]:
 @pytest.fixture
 def admin() -> User:
     User.objects.create_user("early bird")
-    return User.objects.create_superuser("admin")
+    first = User.objects.create_superuser("admin")
+    User.objects.create_superuser("a later one")
+    return first
 
 
 def test_the_last_line_is_a_token_that_works(admin: User) -> None:

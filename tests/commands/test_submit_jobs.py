@@ -1,4 +1,5 @@
 import json
+import re
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from django.core.management import CommandError, call_command
 
 from jobs import registry
 from jobs.execution import execute
-from jobs.management import following, sources
+from jobs.management import following, progress, sources
 from jobs.models import IdempotencyKey, Job
 from tests.commands.running import manage
 from tests.making import make_job
@@ -114,7 +115,13 @@ def test_a_bad_row_of_csv_is_named(tmp_path: Path, row: str, told: str) -> None:
 
 @pytest.mark.parametrize(
     ("header", "told"),
-    [("task,colour", "'colour'.*is unknown"), ("payload", "'task'.*missing"), ("task,task", "twice")],
+    [
+        ("task,colour", "'colour'.*is unknown"),
+        ("payload", "'task'.*missing"),
+        ("task,task", "twice"),
+        ('task,"payload', "the header in line 1: is not CSV"),
+        ("task," + "x" * 3_000_000, "the header in line 1: is not CSV: field larger"),
+    ],
 )
 def test_a_csv_header_that_cannot_be_is_refused_at_once(tmp_path: Path, header: str, told: str) -> None:
     file = tmp_path / "jobs.csv"
@@ -186,9 +193,31 @@ def test_bad_usage_exits_2_and_submits_nothing(arguments: list[str], told: str) 
     assert not Job.objects.exists()
 
 
+def test_standard_input_that_is_closed_is_bad_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(CommandError, match="-: standard input is closed") as refused:
+        call_command("submit_jobs", "-")
+    assert refused.value.returncode == 2
+
+
 def test_waiting_ends_at_the_deadline_and_counts_the_lost() -> None:
     out, _ = submit("--task", "flaky", "--count", "3", "--wait", "--timeout", "0.1", fails="3 jobs are lost")
+    assert re.search(r"submitted: 3 in \d+\.\d s \([\d,]+ a second\)", out)
+    assert re.search(r"finished: 0 in \d+\.\d s after that \(0\.0 a second\)", out)
+    *_, head, row, _ = [line.split() for line in out.splitlines() if line.strip()]
+    columns = ["queue", "task", "submitted", "succeeded", "retried", "dead-lettered", "revoked", "still", "open"]
+    assert (head, row) == (columns, ["default", "flaky", "3", "0", "0", "0", "0", "3"])
     assert out.rstrip().endswith("lost = 3")
+
+
+def test_where_nobody_looks_progress_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress.progress("Submitting", 2000) as tell:
+        tell(1)
+        monkeypatch.setattr(progress.time, "monotonic", lambda: float("inf"))
+        tell(1500)
+    assert capsys.readouterr().err == "Submitting: 1,500 of 2,000\n"
 
 
 def test_what_became_of_jobs_is_counted_by_queue_and_task() -> None:

@@ -1,6 +1,7 @@
 """Submitting: one statement in the caller's transaction, tickets on commit, clear refusals, nothing half-written."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import psycopg
 import pytest
 import redis
 from asgiref.sync import async_to_sync
-from celery import Celery
+from celery import Celery, chain, chord, current_app, group, signature
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -282,17 +283,62 @@ def test_what_a_job_cannot_do_is_refused_by_name(options: dict[str, Any], field:
     assert nothing_written()
 
 
-def test_chains_and_groups_of_jobs_are_refused_before_anything_is_written() -> None:
-    from celery import chain, chord, group
-
-    for canvas in (
-        chain(flaky.si(0), flaky.si(0)),
-        group(flaky.si(0), flaky.si(0)),
-        chord([flaky.si(0)], flaky.si(0)),
-    ):
-        with pytest.raises(NotSupported):
-            canvas.apply_async()
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"countdown": -1}, "/countdown"),
+        ({"countdown": "soon"}, "/countdown"),
+        ({"eta": "soon"}, "/eta"),
+        ({"priority": 5}, "/priority"),
+        ({"queue": "nowhere"}, "/queue"),
+        ({"expires": float("nan")}, "/expires"),
+        ({"expires": 1e12}, "/expires"),
+        ({"expires": "soon"}, "/expires"),
+    ],
+)
+def test_a_bad_option_is_called_what_the_caller_called_it(options: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        flaky.apply_async((), **options)
+    assert caught.value.field == field and str(caught.value).startswith(f"{field}: ")
     assert nothing_written()
+
+
+CLEANUP = current_app.tasks["celery.backend_cleanup"]
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda: chain(flaky.si(0), flaky.si(0)).apply_async(), "/chain"),
+        (lambda: chain(CLEANUP.si(), flaky.si(0)).apply_async(), "/chain"),
+        ((CLEANUP.si() | signature("flaky", (0,), immutable=True)).apply_async, "/chain"),
+        (lambda: group(flaky.si(0), flaky.si(0)).apply_async(), "/group"),
+        (lambda: group(CLEANUP.si(), flaky.si(0)).apply_async(), "/group"),
+        (lambda: group(CLEANUP.si(), flaky.si(0).clone()).apply_async(), "/group"),
+        (lambda: chord([flaky.si(0)], flaky.si(0)).apply_async(), "/group"),
+        (lambda: chord([CLEANUP.si(), CLEANUP.si()], flaky.si(0)).apply_async(), "/group"),
+        (lambda: CLEANUP.apply_async(link=flaky.si(0)), "/link"),
+        (lambda: CLEANUP.apply_async(link=CLEANUP.si().on_error(flaky.si(0))), "/link"),
+        (lambda: CLEANUP.apply_async(link_error=[flaky.s()]), "/link_error"),
+        (lambda: flaky.map([0]).apply_async(), "/map"),
+        (lambda: flaky.starmap([(0,)]).delay(), "/map"),
+        (lambda: flaky.chunks([(0,), (1,)], 1).apply_async(), "/map"),
+    ],
+)
+def test_whatever_would_put_a_job_into_celerys_canvas_is_refused_before_anything_is_sent(
+    broker: redis.Redis, call: Callable[[], Any], field: str
+) -> None:
+    with pytest.raises(NotSupported) as caught:
+        call()
+    assert caught.value.field == field
+    assert nothing_written()
+    assert broker.keys("*") == []
+
+
+def test_a_signature_of_a_job_alone_submits_it(broker: redis.Redis) -> None:
+    flaky.s(1).set(queue="low").apply_async()
+    job = Job.objects.get()
+    assert (job.payload, job.queue) == ({"failures": 1}, "low")
 
 
 def test_a_task_called_as_a_function_is_its_function() -> None:

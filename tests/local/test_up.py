@@ -69,8 +69,28 @@ def test_once_without_a_sample_is_refused(capsys):
     assert "--once waits for the sample" in capsys.readouterr().err
 
 
-def test_a_missing_program_is_a_message_that_names_the_setting(place):
-    failed = run("local.up", "--port", "0", state=place, DATABASE_URL="", SWITCHYARD_POSTGRES_BIN="/nonexistent")
+def test_without_options_it_is_four_two_two_on_port_8000_with_a_sample():
+    options = vars(parse([]))
+    assert options == {
+        **{"high": 4, "default": 2, "low": 2, "port": 8000, "once": False, "no_sample": False},
+        **{"flower": None, "metrics": None, "json": False},
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [*((f"--{name}", value) for name in ("port", "flower", "metrics") for value in ("0", "65536", "-5", "x"))]
+    + [(f"--{name}", value) for name in ("high", "default", "low") for value in ("0", "-1", "2.5")],
+)
+def test_a_number_out_of_bounds_is_refused_by_option(capsys, option, value):
+    with pytest.raises(SystemExit) as refused:
+        parse([f"{option}={value}"])
+    assert refused.value.code == 2
+    assert f"argument {option}: '{value}' is not a whole number from 1 to" in capsys.readouterr().err
+
+
+def test_a_missing_program_is_a_message_that_names_the_setting(place, port):
+    failed = run("local.up", "--port", str(port), state=place, DATABASE_URL="", SWITCHYARD_POSTGRES_BIN="/nonexistent")
     assert failed.returncode == 1
     assert "SWITCHYARD_POSTGRES_BIN names /nonexistent" in failed.stderr
     assert "Traceback" not in failed.stderr

@@ -47,6 +47,7 @@ class Stage:
             "DATABASE_URL": self.postgres.url,
             "REDIS_URL": self.valkey.url,
             "POLICIES_FILE": str(self.directory / "policies.toml"),
+            "CELERY_SKIP_CHECKS": "1",
             "SECRET_KEY": secrets.token_urlsafe(48),
             "DEBUG": "1",
             "LOG_FORMAT": "plain",

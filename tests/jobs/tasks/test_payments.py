@@ -1,12 +1,15 @@
+import socket
 import uuid
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import httpx
 import pytest
 
 from jobs.errors import InvalidJob
 from jobs.models import Attempt
 from jobs.submission import submit
+from jobs.tasks import payments, webhooks
 from local.mailbox import falls_within
 from local.readiness import free_port
 
@@ -142,3 +145,13 @@ def test_an_order_that_makes_no_sense_is_refused_at_submit_by_the_fields_name(fi
     with pytest.raises(InvalidJob) as refused:
         submit("process_payment", ORDER | {field: value})
     assert refused.value.field.startswith(f"/payload/{field}")
+
+
+def test_whoever_does_not_answer_in_time_is_asked_again_later(run, settings, monkeypatch):
+    for module in (payments, webhooks):
+        monkeypatch.setattr(module, "TIMEOUT", httpx.Timeout(0.2))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        settings.PAYMENT_GATEWAY_URL, settings.WEBHOOK_ALLOWED_HOSTS = url, ["127.0.0.1"]
+        jobs = [run("process_payment", ORDER), run("deliver_webhook", {"url": url, "body": {}})]
+    assert [(job.state, job.error_code) for job in jobs] == [("RETRY", "ReadTimeout")] * 2
