@@ -72,15 +72,6 @@ def test_everything_that_belongs_to_a_job_goes_with_it() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_backlog_goes_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "BATCH", 3)
-    for _ in range(7):
-        make_final("SUCCESS", 31)
-    assert retention.retire(dry_run=False)["jobs"] == 7
-    assert not kept()
-
-
-@pytest.mark.django_db(transaction=True)
 def test_a_job_somebody_is_busy_with_is_left_for_the_next_run(other: psycopg.Connection[Any]) -> None:
     busy, gone = make_final("REVOKED", 31), make_final("REVOKED", 31)
     other.execute("SELECT FROM jobs_job WHERE id = %s FOR UPDATE", [busy.pk])

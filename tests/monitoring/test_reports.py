@@ -14,6 +14,7 @@ from django.utils import timezone
 from api.models import ApiToken
 from jobs.cancellation import retry_now
 from jobs.diagnosis import plain
+from jobs.effects import RunningJob
 from jobs.errors import InvalidJob
 from jobs.execution import claim, execute
 from jobs.execution import run as run_body
@@ -116,6 +117,24 @@ def test_a_report_is_mailed_once_even_when_its_job_is_tried_again(at_work: Any, 
     [attachment] = message.attachments
     assert attachment[0].endswith(".csv")
     assert "oldest_waiting_job" in attachment[1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_recipients_nothing_is_mailed(at_work: Any, settings: Any) -> None:
+    settings.REPORT_RECIPIENTS = []
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    make_hour()
+    assert run(queue_report, {"period": "hourly"}).result["report_id"] == Report.objects.get().pk
+    assert mail.outbox == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_report_says_which_stage_it_is_at(at_work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_hour()
+    said: list[Any] = []
+    monkeypatch.setattr(RunningJob, "progress", lambda _, *stage: said.append(stage))
+    run(generate_report, {"report_type": "failures", "user_id": "usr_1"})
+    assert said == [(0, 4, "counting"), (1, 4, "reading"), (2, 4, "drawing"), (3, 4, "storing"), (4, 4, "stored")]
 
 
 @pytest.mark.django_db(transaction=True)

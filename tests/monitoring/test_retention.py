@@ -2,14 +2,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from django_celery_results.models import TaskResult
+from django_celery_results.models import GroupResult, TaskResult
 
+from deadletters import retention as letter_retention
 from deadletters.models import DeadLetter
+from jobs import retention as job_retention
 from jobs.execution import execute
 from jobs.models import IdempotencyKey, Job
 from jobs.submission import submit
-from monitoring import retention
+from monitoring import erasure, retention
 from monitoring.models import Report, Rollup
 from monitoring.tasks import retire_jobs
 from tests.monitoring.making import make_finished, make_letter
@@ -70,10 +74,58 @@ def test_rollups_reports_and_results_have_ages_of_their_own() -> None:
     for days in (29, 31):
         TaskResult.objects.create(task_id=str(days), content_type="", content_encoding="")
         TaskResult.objects.filter(task_id=str(days)).update(date_done=days_ago(days))
-    expected = {"rollups": 1, "reports": 1, "task_results": 1, "group_results": 0}
+        GroupResult.objects.create(group_id=str(days), content_type="", content_encoding="", result="")
+        GroupResult.objects.filter(group_id=str(days)).update(date_done=days_ago(days))
+    expected = {"rollups": 1, "reports": 1, "task_results": 1, "group_results": 1}
     assert expected.items() <= retention.retire(dry_run=True).items()
     assert expected.items() <= retention.retire().items()
-    assert [model.objects.count() for model in (Rollup, Report, TaskResult)] == [1, 1, 1]
+    assert [model.objects.count() for model in (Rollup, Report, TaskResult, GroupResult)] == [1, 1, 1, 1]
+
+
+def deleted_per_transaction(queries: CaptureQueriesContext, table: str) -> list[int]:
+    """How many statements have deleted from a table in each transaction that did."""
+    counts, count = [], 0
+    for query in queries.captured_queries:
+        if query["sql"] in ("BEGIN", "COMMIT"):
+            counts.append(count)
+            count = 0
+        count += query["sql"].startswith(f'DELETE FROM "{table}"')
+    assert count == 0, "deleted outside a transaction"
+    return [count for count in counts if count]
+
+
+def retire(what: str) -> Any:
+    return lambda: retention.retire()[what]
+
+
+def erase_jobs() -> int:
+    return len(erasure.erase("user_id", "7", task=None, actor="t", reason="r").jobs)
+
+
+def make_old_rollup(number: int) -> None:
+    Rollup.objects.create(minute=days_ago(500 + number), queue="low", task="slow")
+
+
+@pytest.mark.parametrize(
+    ("make", "forget", "table"),
+    [
+        (lambda _: make_finished(at=days_ago(31)), retire("jobs"), "jobs_job"),
+        (lambda _: make_dead(100, resolved=31), retire("letters"), "deadletters_deadletter"),
+        (make_old_rollup, retire("rollups"), "monitoring_rollup"),
+        (lambda _: make_finished(at=days_ago(1), payload={"user_id": 7}), erase_jobs, "jobs_job"),
+    ],
+    ids=["jobs", "letters", "rollups", "purge"],
+)
+def test_a_backlog_goes_in_bounded_batches_each_a_transaction_of_its_own(
+    make: Any, forget: Any, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (job_retention, letter_retention, erasure):
+        monkeypatch.setattr(module, "BATCH", 3)
+    for number in range(7):
+        make(number)
+    with CaptureQueriesContext(connection) as queries:
+        assert forget() == 7
+    assert deleted_per_transaction(queries, table) == [1, 1, 1]
 
 
 def test_a_report_outlives_the_job_that_wrote_it() -> None:

@@ -4,17 +4,19 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
 
 from local.readiness import free_port
-from monitoring import notices
+from monitoring import conditions, notices
 from monitoring.alarms import Alarms, Notice
 from monitoring.conditions import CONDITIONS, findings
 from monitoring.history import History, Samples
 from monitoring.notices import channels
+from tests.monitoring.edges import EDGES, SECONDS, Edge, values_at
 
 WELL: Samples = {
     "switchyard_database_up": {(): 1.0},
@@ -38,8 +40,20 @@ class Minutes:
 
     def look(self, seconds: float = 10, **metrics: Any) -> None:
         self.moment += seconds
-        named = {f"switchyard_{name}": value for name, value in metrics.items()}
-        self.history.add(self.moment, WELL | named)
+        self.hear(WELL | {f"switchyard_{name}": value for name, value in metrics.items()})
+
+    def play(self, series: dict[str, str], *, steps: int) -> None:
+        for step in range(steps + 1):
+            look: Samples = {}
+            for name, labels, value in values_at(series, step):
+                look.setdefault(name, {})[labels] = value
+            # It has no scrape to miss, it asks the address.
+            look["switchyard_web_up"] = {(): max(look.pop("up").values())}
+            self.moment = float(step * SECONDS)
+            self.hear(look)
+
+    def hear(self, look: Samples) -> None:
+        self.history.add(self.moment, look)
         for notice in self.alarms.update(list(findings(self.history)), self.moment):
             self.told.append((self.moment, notice.kind, notice.condition.name, notice.subject))
 
@@ -92,6 +106,20 @@ def test_what_lasts_is_told_once_it_has_held_and_never_before(name: str, subject
     [(when, kind, told, about)] = minutes.told
     assert (kind, told, about) == ("raised", name, subject)
     assert when - began == condition.holds
+
+
+@pytest.mark.parametrize("fires", [False, True], ids=["below", "above"])
+@pytest.mark.parametrize("edge", EDGES, ids=lambda edge: f"{edge.alert} {edge.subject}")
+def test_the_watch_tells_just_above_every_threshold_and_not_just_below(
+    edge: Edge, fires: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prometheus is asked the same in tests/operations/test_prometheus.py."""
+    minutes = Minutes()
+    monkeypatch.setattr(conditions, "time", SimpleNamespace(time=lambda: minutes.moment))
+    minutes.play(edge.series(fires=fires), steps=edge.steps)
+    subject = edge.subject.partition('"')[2].rstrip('"')
+    expected = [("raised", edge.alert, subject)] if fires else []
+    assert [told[1:] for told in minutes.told] == expected
 
 
 def test_letters_deaths_and_errors_are_judged_by_their_rise() -> None:

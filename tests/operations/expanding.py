@@ -15,10 +15,15 @@ HARMLESS = (
     migrations.AlterModelManagers,
     migrations.RunPython,
 )
+NAME = r'("[^"]+"|\w+)'
+CONSTRAINT = r"(CONSTRAINT|CHECK|UNIQUE|PRIMARY\s+KEY|FOREIGN\s+KEY|EXCLUDE)"
 BREAKS = re.compile(
-    r"\b(DROP\s+(TABLE|COLUMN)|RENAME|SET\s+NOT\s+NULL|ALTER\s+COLUMN\s+\w+\s+(SET\s+DATA\s+)?TYPE)\b", re.I
+    rf"\b(DROP(?!\s+NOT\s+NULL)|RENAME|SET\s+NOT\s+NULL|ADD\s+{CONSTRAINT}|CREATE\s+UNIQUE\s+INDEX"
+    rf"|ALTER\s+(COLUMN\s+)?{NAME}\s+(SET\s+DATA\s+)?TYPE)\b",
+    re.I,
 )
-DEMANDS = re.compile(r"\bADD\s+COLUMN\b(?![^,;]*\bDEFAULT\b)[^,;]*\bNOT\s+NULL\b", re.I)
+DEMANDS = re.compile(r"\bADD\b(?![^,;]*\bDEFAULT\b)[^,;]*\bNOT\s+NULL\b", re.I)
+PARENTHESES = re.compile(r"\([^()]*\)")
 
 
 def breaches(app: str, operation: Any, before: ProjectState) -> Iterator[str]:
@@ -27,8 +32,9 @@ def breaches(app: str, operation: Any, before: ProjectState) -> Iterator[str]:
         return
     match operation:
         case migrations.RunSQL():
-            if BREAKS.search(str(operation.sql)) or DEMANDS.search(str(operation.sql)):
-                yield "its SQL takes something away or demands a value that the last release does not write"
+            # A comma in the parentheses of a type ends no column.
+            if BREAKS.search(str(operation.sql)) or DEMANDS.search(PARENTHESES.sub("", str(operation.sql))):
+                yield "its SQL takes something away, or refuses what the last release writes"
         case migrations.SeparateDatabaseAndState():
             for each in operation.database_operations:
                 yield from breaches(app, each, before)

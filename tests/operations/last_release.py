@@ -1,11 +1,12 @@
 """`python -m tests.operations.last_release [REVISION]`: keep what was released, for tests/operations/test_upgrade.py.
 
-A release is kept as an archive because a checkout may have no history.
+A release is kept as an archive because a checkout may have no history. Until the first release it is an earlier
+commit: 0c6f6cd.
 """
 
+import argparse
 import lzma
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -28,4 +29,6 @@ def unpack(directory: Path) -> Path:
 
 
 if __name__ == "__main__":
-    keep(sys.argv[1] if len(sys.argv) > 1 else "HEAD")
+    parser = argparse.ArgumentParser(prog="tests.operations.last_release")
+    parser.add_argument("revision", nargs="?", default="HEAD", help="what was released, as git names it")
+    keep(parser.parse_args().revision)

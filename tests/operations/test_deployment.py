@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from django.core.management import get_commands
 
 from jobs.models import Worker
 from tests.fleet import ROOT
-from tests.operations.shows.image import RELEASES, instructions, without
+from tests.operations.shows.image import RELEASES, Image, answers_as_the_container_would, build, instructions, without
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
@@ -22,7 +24,11 @@ OURS = {name: service for name, service in SERVICES.items() if service["image"] 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 SOURCE = "".join(path.read_text() for path in (ROOT / "config").glob("*.py"))
-NOT_OURS = {"FLOWER_BASIC_AUTH"}
+# Of Flower and of uvicorn.
+NOT_OURS = {"FLOWER_BASIC_AUTH", "FORWARDED_ALLOW_IPS"}
+WORKERS = {"worker_high", "worker_default", "worker_low", "worker_solo"}
+PROCESSES = WORKERS | {"migrate", "web", "beat", "dispatcher", "watch", "flower"}
+THEIRS = {"postgres", "redis", "prometheus", "grafana", "mail"}
 
 
 def words(service: str) -> list[str]:
@@ -37,6 +43,12 @@ def test_the_file_follows_the_compose_specification() -> None:
     check = [str(Path(sys.executable).parent / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
     done = subprocess.run([*check, "docker-compose.yml"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_every_service_is_there_and_ours_are_one_image() -> None:
+    assert SERVICES.keys() == PROCESSES | THEIRS
+    assert OURS.keys() == PROCESSES
+    assert all(service["build"] == "." for service in OURS.values())
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -156,15 +168,34 @@ def test_the_image_holds_no_secrets_and_no_tests() -> None:
     assert {".env", ".git", ".data", "tests"} <= set(ignored)
 
 
-def test_static_files_are_collected_as_the_image_does_it(tmp_path: Path) -> None:
-    """The steps of the image that need no container, in a copy without what .dockerignore leaves out."""
-    for name in ("api", "config", "deadletters", "jobs", "monitoring", "templates", "manage.py"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    [step] = re.findall(r"^RUN (SECRET_KEY=\S+) python (manage.py .*)$", DOCKERFILE, re.MULTILINE)
-    key, command = step[0].partition("=")[2], step[1].split()
-    environment = {"PATH": os.environ["PATH"], "SECRET_KEY": key, "DEBUG": "0"}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "static files" in done.stdout
+def may_mount() -> bool:
+    if os.getuid() or not shutil.which("unshare"):
+        return False
+    return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
+
+
+def bare_root(place: Path) -> Image:
+    """A root with nothing in it but what every Linux has, and this machine's programs and Python to read."""
+    for name in ("bin", "lib", "lib64", "sbin"):
+        (place / name).symlink_to(Path("/", name).readlink())
+    python = {path for path in (sys.prefix, sys.base_prefix) if not path.startswith("/usr/")}
+    borrowed = ("/dev", "/usr", *python)
+    for path in (*borrowed, "/proc", "/tmp", "/etc"):
+        (place / path.lstrip("/")).mkdir(parents=True)
+    (place / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (place / "etc/group").write_text("root:x:0:\n")
+    return Image(place, borrowed=borrowed)
+
+
+@pytest.mark.skipif(not may_mount(), reason="Only root may make a root file system.")
+def test_the_steps_of_the_image_in_a_bare_root_and_its_answers_as_its_user() -> None:
+    """All but the base image and the installation of the lock, for which this environment stands in."""
+    with TemporaryDirectory() as directory:
+        place = Path(directory)
+        place.chmod(0o755)
+        (place / "build").mkdir()
+        (place / "build" / "venv").symlink_to(sys.prefix)
+        (place / "root").mkdir()
+        last_stage = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
+        image = build(last_stage, lambda _: bare_root(place / "root"), build=Image(place / "build"))
+        assert answers_as_the_container_would(image)

@@ -11,11 +11,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from prometheus_client.parser import text_string_to_metric_families
 
 from api.models import ApiToken
 from jobs.dispatch import sample
@@ -27,16 +29,17 @@ from local.roster import roster
 from local.up import parse
 from monitoring import rollups
 from monitoring.conditions import CONDITIONS
-from monitoring.history import samples
-from monitoring.metrics import registry
+from monitoring.history import Samples, samples
+from monitoring.metrics import COUNTERS, EVENTS, HISTOGRAMS, registry
 from tests.fleet import Fleet
 from tests.making import make_job, make_worker
+from tests.monitoring.edges import EDGES, SECONDS, Edge
 from tests.monitoring.making import make_attempt, make_finished, make_history, make_letter
 from tests.waiting import eventually
 
 PROMTOOL = shutil.which("promtool")
 absent = pytest.mark.skipif(PROMTOOL is None, reason="Debian's package prometheus is not installed")
-SECONDS = {"s": 1, "m": 60}
+UNITS = {"s": 1, "m": 60}
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -44,15 +47,23 @@ def alerts() -> list[dict[str, Any]]:
     return group["rules"]
 
 
+@pytest.fixture(scope="module")
+def web(fleet: Fleet) -> str:
+    return fleet.web(ALLOWED_HOSTS="127.0.0.1")
+
+
 @pytest.fixture
-def prometheus(fleet: Fleet, tmp_path: Path) -> Iterator[int]:
-    web = fleet.web(ALLOWED_HOSTS="127.0.0.1")
-    token = tmp_path / "token"
-    owner = get_user_model().objects.create_user("prometheus")
-    token.write_text(ApiToken.issue(name="prometheus", owner=owner, scopes=["metrics"])[1])
+def token(web: str) -> str:
+    owner, _ = get_user_model().objects.get_or_create(username="prometheus")
+    return ApiToken.issue(name="prometheus", owner=owner, scopes=["metrics"])[1]
+
+
+@pytest.fixture
+def prometheus(web: str, token: str, tmp_path: Path) -> Iterator[int]:
+    (tmp_path / "token").write_text(token)
     port = free_port()
     command = prometheus_command(
-        tmp_path, port=port, web_port=int(web.rpartition(":")[2]), token_file=token, every="1s"
+        tmp_path, port=port, web_port=int(web.rpartition(":")[2]), token_file=tmp_path / "token", every="1s"
     )
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -96,6 +107,26 @@ def test_every_rule_is_loaded_and_every_panel_has_data(prometheus: int) -> None:
     eventually(lambda: alerted(prometheus, "NoWorkerOnQueue") >= unserved, within=15, what="the alert")
 
 
+def counters_at(address: str, token: str) -> Samples:
+    answer = httpx.get(f"{address}/metrics", headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+    found = samples(text_string_to_metric_families(answer.raise_for_status().text))
+    return {name: of for name, of in found.items() if re.fullmatch(r"switchyard_\w+_(total|bucket|count|sum)", name)}
+
+
+def test_counters_are_the_same_whichever_process_answers_and_survive_a_restart(
+    fleet: Fleet, web: str, token: str
+) -> None:
+    some_of_everything(Random(3))
+    before = counters_at(web, token)
+    assert sum(before["switchyard_jobs_submitted_total"].values()) >= 41
+    assert len(before) == len(COUNTERS) + len(EVENTS) + 3 * len(HISTOGRAMS)
+    # What is asked more often must not count more.
+    assert counters_at(web, token) == before
+    for _ in range(2):
+        assert counters_at(fleet.web("other", ALLOWED_HOSTS="127.0.0.1"), token) == before
+        fleet.kill("other")
+
+
 @pytest.mark.needs_debian("prometheus")
 @absent
 def test_the_rules_pass_their_own_tests() -> None:
@@ -104,6 +135,40 @@ def test_the_rules_pass_their_own_tests() -> None:
             [str(PROMTOOL), *arguments], cwd=RULES.parent, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def as_promtool_tests(edge: Edge) -> Iterator[dict[str, Any]]:
+    """That nothing fires below an edge, and above it the alert and nothing else."""
+    for fires in (False, True):
+        alert = f'{{alertname="{edge.alert}"' + (f", {edge.subject}}}" if edge.subject else "}")
+        yield {
+            "name": f"{edge.alert} {edge.series(fires=fires)}",
+            "interval": f"{SECONDS}s",
+            "input_series": [
+                {"series": name, "values": f"{values}x{edge.steps}"}
+                for name, values in edge.series(fires=fires).items()
+            ],
+            "promql_expr_test": [
+                {
+                    "expr": 'count by (alertname, queue, task, worker) (ALERTS{alertstate="firing"})',
+                    "eval_time": f"{edge.steps * SECONDS}s",
+                    "exp_samples": [{"labels": alert, "value": 1}] if fires else [],
+                }
+            ],
+        }
+
+
+@pytest.mark.needs_debian("prometheus")
+@absent
+def test_the_rules_fire_just_above_every_threshold_and_not_just_below(tmp_path: Path) -> None:
+    """The watch is asked the same in tests/monitoring/test_watch.py."""
+    assert {edge.alert for edge in EDGES} == {each.name for each in CONDITIONS}
+    tests = [test for edge in EDGES for test in as_promtool_tests(edge)]
+    asked = {"rule_files": [str(RULES)], "evaluation_interval": f"{SECONDS}s", "tests": tests}
+    (tmp_path / "edges.yml").write_text(json.dumps(asked))
+    command = [str(PROMTOOL), "test", "rules", str(tmp_path / "edges.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.needs_debian("prometheus")
@@ -139,11 +204,30 @@ def test_every_alert_leads_to_its_section_of_the_runbook() -> None:
         assert alert["alert"].lower() in anchors
 
 
+def variables() -> list[str]:
+    """What fills the menus of the dashboard."""
+    return [each["query"]["query"] for each in json.loads(DASHBOARD.read_text())["templating"]["list"]]
+
+
+def test_the_command_for_other_links_changes_every_one_and_leaves_the_rules_valid(tmp_path: Path) -> None:
+    [command] = re.findall(r"^sed -i .*$", (RULES.parent.parent / "docs" / "operations.md").read_text(), re.MULTILINE)
+    shutil.copytree(RULES.parent, tmp_path / "prometheus")
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    changed = [(tmp_path / "prometheus" / name).read_text() for name in ("alerts.yml", "alerts_test.yml")]
+    assert not any("example.com" in text for text in changed)
+    assert yaml.safe_load(changed[0]) == yaml.safe_load(
+        RULES.read_text().replace(
+            "https://example.com/switchyard/docs/runbook.md", "https://wiki.example.org/runbook.md"
+        )
+    )
+
+
 @pytest.mark.django_db(transaction=True)
-def test_every_metric_in_a_panel_or_a_rule_exists() -> None:
+def test_every_metric_in_a_panel_a_menu_or_a_rule_exists() -> None:
     exposed = {name for family in registry.collect() for name in (family.name, *(s.name for s in family.samples))}
     expressions = [*(each for exprs in panels().values() for each in exprs), *(alert["expr"] for alert in alerts())]
-    used = {name for each in expressions for name in re.findall(r"\b(?:switchyard|process)_\w+", each)}
+    assert len(variables()) == 2
+    used = {name for each in [*expressions, *variables()] for name in re.findall(r"\b(?:switchyard|process)_\w+", each)}
     assert used <= exposed
     assert samples(registry.collect()).keys() > {"switchyard_database_up", "switchyard_redis_up"}
 
@@ -183,4 +267,4 @@ def test_without_a_prometheus_up_says_what_to_install(monkeypatch: pytest.Monkey
 
 
 def seconds(text: str) -> float:
-    return float(text[:-1]) * SECONDS[text[-1]]
+    return float(text[:-1]) * UNITS[text[-1]]

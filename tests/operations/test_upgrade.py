@@ -26,6 +26,7 @@ from tests.waiting import eventually, settled, started
 
 OURS = ("api", "jobs", "deadletters", "monitoring")
 QUEUES = "high,default,low,solo,system"
+MAKE_THE_TABLES = ("0001_", "0002_")
 RECORD = {"records": [{"id": 1, "value": 1}]}
 
 
@@ -99,6 +100,10 @@ def replayed_letter() -> None:
     assert settled(job).state == "SUCCESS"
 
 
+def told(operation: Any) -> str:
+    return str(getattr(operation, "sql", operation.describe()))[:60]
+
+
 @pytest.fixture(scope="module")
 def loader() -> MigrationLoader:
     return MigrationLoader(None)
@@ -109,6 +114,8 @@ def test_every_migration_only_adds(loader: MigrationLoader) -> None:
     for app, name in sorted(each for each in loader.graph.nodes if each[0] in OURS):
         before = loader.project_state((app, name), at_end=False)
         for operation in loader.graph.nodes[app, name].operations:
+            if name.startswith(MAKE_THE_TABLES) and isinstance(operation, migrations.RunSQL):
+                continue
             found += [f"{app}.{name}: {why}" for why in breaches(app, operation, before)]
     assert found == []
 
@@ -125,11 +132,26 @@ def test_every_migration_only_adds(loader: MigrationLoader) -> None:
         migrations.AlterField("job", "callback_url", models.TextField()),
         migrations.AlterField("job", "trace", models.TextField(null=True)),
         migrations.AddConstraint("job", models.CheckConstraint(condition=models.Q(attempt__lt=9), name="few")),
-        migrations.RunSQL("ALTER TABLE jobs_job DROP COLUMN trace"),
-        migrations.RunSQL("ALTER TABLE jobs_job ADD COLUMN region text NOT NULL"),
         migrations.SeparateDatabaseAndState([migrations.RunSQL("ALTER TABLE jobs_job RENAME trace TO origin")]),
+        *map(
+            migrations.RunSQL,
+            [
+                "ALTER TABLE jobs_job DROP COLUMN trace",
+                "ALTER TABLE jobs_job DROP trace",
+                "ALTER TABLE jobs_job ALTER COLUMN trace DROP DEFAULT",
+                "DROP FUNCTION jobs_job_guard",
+                "ALTER TABLE jobs_job ADD COLUMN region text NOT NULL",
+                "ALTER TABLE jobs_job ADD region text NOT NULL",
+                "ALTER TABLE jobs_job ADD COLUMN price numeric(5,2) NOT NULL",
+                "ALTER TABLE jobs_job ADD CONSTRAINT few CHECK (attempt < 9)",
+                "ALTER TABLE jobs_job ADD UNIQUE (queue)",
+                "CREATE UNIQUE INDEX one ON jobs_job (queue)",
+                'ALTER TABLE jobs_job ALTER COLUMN "queue" TYPE varchar(5)',
+                "ALTER TABLE jobs_job ALTER queue SET DATA TYPE varchar(5)",
+            ],
+        ),
     ],
-    ids=lambda operation: operation.describe()[:40],
+    ids=told,
 )
 def test_a_migration_that_takes_something_away_is_refused(operation: Any, loader: MigrationLoader) -> None:
     assert list(breaches("jobs", operation, loader.project_state()))
@@ -142,8 +164,11 @@ def test_a_migration_that_takes_something_away_is_refused(operation: Any, loader
         migrations.AddField("job", "region", models.CharField(max_length=5, db_default="eu")),
         migrations.AlterField("job", "error_code", models.CharField(max_length=200, null=True)),
         migrations.RunSQL("ALTER TABLE jobs_job ADD COLUMN region text NOT NULL DEFAULT 'eu'"),
+        migrations.RunSQL("ALTER TABLE jobs_job ADD COLUMN price numeric(5,2) NOT NULL DEFAULT 0, ADD region text"),
+        migrations.RunSQL("ALTER TABLE jobs_job ALTER queue DROP NOT NULL"),
+        migrations.RunSQL("CREATE INDEX some ON jobs_job (queue)"),
     ],
-    ids=lambda operation: operation.describe()[:40],
+    ids=told,
 )
 def test_a_migration_that_adds_is_not(operation: Any, loader: MigrationLoader) -> None:
     assert list(breaches("jobs", operation, loader.project_state())) == []

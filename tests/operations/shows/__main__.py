@@ -1,5 +1,7 @@
 """Longer runs, each on fresh servers: `python -m tests.operations.shows NAME`."""
 
+import argparse
+import logging
 import os
 import secrets
 import shutil
@@ -20,8 +22,9 @@ SHOWS = ("demonstration", "paged", "rolling_deploy", "soak")
 
 
 def main(arguments: list[str]) -> int:
-    if not arguments or arguments[0] not in SHOWS:
-        sys.exit(f"usage: python -m tests.operations.shows {' | '.join(SHOWS)}")
+    parser = argparse.ArgumentParser(prog="tests.operations.shows")
+    parser.add_argument("show", choices=SHOWS, help="soak takes --seconds N")
+    parser.parse_known_args(arguments)
     if INSIDE in os.environ:
         return perform(*arguments)
     stop_on_sigterm()
@@ -43,6 +46,8 @@ def main(arguments: list[str]) -> int:
 def perform(name: str, *arguments: str) -> int:
     """The show itself, in a process whose environment leads to the servers."""
     django.setup()
+    # What this process submits is in what the show says.
+    logging.getLogger("jobs").setLevel(logging.WARNING)
     import_module(f"tests.operations.shows.{name}").main(list(arguments))
     return 0
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -32,6 +32,7 @@ PACKAGES = "python3,python3-venv,ca-certificates"
 FROM_HERE = ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 READ_ONLY = 'mount --bind "$0" "$0" && mount -t tmpfs none "$0/tmp" && mount -o remount,bind,ro "$0"'
+BORROWED = 'mount --bind {0} "$0"{0} && mount -o remount,bind,ro "$0"{0}'
 # To connect, each after twice the time of the one before: half a minute.
 TRIES = 7
 BEGAN = time.monotonic()
@@ -46,14 +47,17 @@ class Image:
     user: str = "root"
     environment: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
+    # Directories of this machine that are there too.
+    borrowed: tuple[str, ...] = ()
 
     def inside(self, command: list[str], *, user: str = "root", **more: str) -> list[str]:
         """The command line that runs a command in the image, with /proc, in a mount namespace of its own."""
         values = {"PATH": PATH, "HOME": "/root"} | self.environment | more
         pairs = [f"{name}={value}" for name, value in values.items()]
-        script = 'mount -t proc proc "$0/proc" && cd / && exec "$@"'
-        if user != "root":
-            script = f"{READ_ONLY} && {script}"
+        # To read only: what a step as root does to the image must not be done to this machine.
+        borrow = [BORROWED.format(shlex.quote(path)) for path in self.borrowed]
+        mounts = [*([READ_ONLY] if user != "root" else []), *borrow, 'mount -t proc proc "$0/proc"']
+        script = f'{" && ".join(mounts)} && cd / && exec "$@"'
         enter = f"cd {shlex.quote(self.workdir)} && exec {shlex.join(['env', '-i', *pairs, *command])}"
         chroot = ["chroot", f"--userspec={user}", str(self.root), "/bin/sh", "-c", enter]
         return ["unshare", "--mount", "sh", "-c", script, str(self.root), *chroot]
@@ -70,23 +74,22 @@ def main() -> None:
     place.chmod(0o755)
     try:
         debian = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else place / "debian"
-        image = build((ROOT / "Dockerfile").read_text(), place, debian)
+        image = build((ROOT / "Dockerfile").read_text(), lambda base: started_from(base, debian, place))
         say(f"built; {image.user} runs {shlex.join(image.command)} on a read-only root")
-        answers_as_the_container_would(image)
+        sys.exit(0 if answers_as_the_container_would(image) else 1)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def build(dockerfile: str, place: Path, debian: Path) -> Image:
-    """Follow the instructions; the last stage is the image."""
-    stages: dict[str, Image] = {}
-    image = Image(place)
+def build(dockerfile: str, start: Callable[[str], Image], **stages: Image) -> Image:
+    """Follow the instructions; the last stage is the image. `stages` are there already."""
+    image = Image(ROOT)
     for word, rest in instructions(dockerfile):
         say(f"{word} {rest[:100]}")
         match word:
             case "FROM":
                 base, _, name = rest.partition(" AS ")
-                image = stages[name or "last"] = Image(started_from(base, debian, place / f"stage{len(stages)}"))
+                image = stages[name or "last"] = start(base)
             case "COPY":
                 copy(rest, image, stages)
             case "RUN":
@@ -114,18 +117,19 @@ def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
             yield word, rest.strip()
 
 
-def started_from(base: str, debian: Path, stage: Path) -> Path:
+def started_from(base: str, debian: Path, place: Path) -> Image:
     """A copy of a minimal Debian with the Python that the base image has."""
+    stage = Path(tempfile.mkdtemp(dir=place))
     [version] = re.findall(r"^python:(\d+\.\d+)", base)
     if not debian.exists():
         command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", RELEASES[version], str(debian), MIRROR]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["cp", "-a", "--reflink=auto", str(debian), str(stage)], check=True)
+    subprocess.run(["cp", "-a", "--reflink=auto", f"{debian}/.", str(stage)], check=True)
     (stage / "usr/bin/python").symlink_to(f"python{version}")
     for path in FROM_HERE:
         if Path(path).exists():
             shutil.copy(path, stage / path.lstrip("/"))
-    return stage
+    return Image(stage)
 
 
 def copy(rest: str, image: Image, stages: dict[str, Image]) -> None:
@@ -134,7 +138,9 @@ def copy(rest: str, image: Image, stages: dict[str, Image]) -> None:
     for option in options:
         here, ignored = stages[option.removeprefix("--from=")].root, []
     found, to = here / source.lstrip("/"), image.root / target.lstrip("/")
-    if found.is_dir():
+    if found.is_symlink():
+        to.symlink_to(found.readlink())
+    elif found.is_dir():
         leave_out = without(found, ignored)
         shutil.copytree(found, to, symlinks=True, ignore=leave_out, dirs_exist_ok=True)
     else:
@@ -152,8 +158,8 @@ def without(top: Path, ignored: list[str]):  # type: ignore[no-untyped-def]
     return leave_out
 
 
-def answers_as_the_container_would(image: Image) -> None:
-    """Its command serves, as its user, on a root that cannot be written."""
+def answers_as_the_container_would(image: Image) -> bool:
+    """Does its command serve, as its user, on a root that cannot be written?"""
     port = str(free_port())
     command = [port if word == "8000" else word for word in image.command]
     user = image.user
@@ -164,7 +170,7 @@ def answers_as_the_container_would(image: Image) -> None:
     who = done(image.inside(["id", "-u"], user=user)).stdout.strip()
     written = done(image.inside(["touch", "/app/x"], user=user)).returncode == 0
     say(f"{', '.join(paths)}: {served}; uid {who}; the root {'can' if written else 'cannot'} be written")
-    sys.exit(0 if (served, who, written) == ([200, 200], "10001", False) else 1)
+    return (served, who, written) == ([200, 200], "10001", False)
 
 
 def done(command: list[str]) -> subprocess.CompletedProcess[str]:

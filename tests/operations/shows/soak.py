@@ -3,6 +3,9 @@
 import argparse
 import re
 import time
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
 from statistics import median
 
 import psutil
@@ -10,6 +13,7 @@ import psutil
 from tests.operations.shows import stage
 from tests.waiting import eventually
 
+WORKERS = ("worker",)
 BURST = 1500
 MAY_GROW = 1.10
 TROUBLE = re.compile(r" (ERROR|CRITICAL) |Traceback")
@@ -22,7 +26,8 @@ def main(arguments: list[str]) -> None:
     # With DEBUG on Django remembers its latest 9,000 queries, which looks like a leak for hours.
     with stage.fleet(DEBUG="0", ALLOWED_HOSTS="127.0.0.1") as fleet:
         fleet.dispatcher()
-        fleet.worker("w", size=2)
+        for name in WORKERS:
+            fleet.worker(name, size=2)
         fleet.beat()
         fleet.start("watch", ["manage.py", "watch", "--name", "watch@test"], row="watch@test")
         fleet.web()
@@ -31,20 +36,16 @@ def main(arguments: list[str]) -> None:
         memory = under_load(fleet, capacity / 2, seconds)
         # On a machine that others slow down meanwhile a backlog may have grown.
         eventually(lambda: stage.unfinished() == 0, within=max(120, seconds), what="all jobs to end")
-        grown = {}
-        for name, readings in memory.items():
-            first, last = median(readings[: len(readings) // 10 or 1]), median(readings[-(len(readings) // 10 or 1) :])
-            grown[name] = last / first
-            stage.say(
-                f"{name:<12} {first / 2**20:6.1f} MiB at first, {last / 2**20:6.1f} MiB at last, {last / first:.2f}"
-            )
+        print("\n| process | first tenth of the time, MiB | last tenth, MiB | growth |\n|---|---|---|---|")
+        grown = [row(name, readings) for name, readings in memory.items()]
+        print()
         wrong = [line for name in fleet.processes for line in fleet.log(name).splitlines() if TROUBLE.search(line)]
         for line in wrong[:10]:
             stage.say(f"in a log: {line[:200]}")
         states = {each: stage.Job.objects.filter(state=each).count() for each in ("SUCCESS", "FAILURE", "REVOKED")}
         stage.say(f"{sum(states.values()):,} jobs: {states}")
         stage.verdict(
-            memory_is_flat=max(grown.values()) <= MAY_GROW,
+            memory_is_flat=max(grown) <= MAY_GROW,
             no_error_in_the_logs=not wrong,
             nothing_failed=not states["FAILURE"],
         )
@@ -58,8 +59,8 @@ def measured() -> float:
 
 
 def under_load(fleet: stage.Fleet, rate: float, seconds: int) -> dict[str, list[int]]:
-    """Resident memory of every process, once a second; a worker's is that of its parent."""
-    memory: dict[str, list[int]] = {name: [] for name in fleet.processes}
+    """Memory of every process, once a second."""
+    memory: dict[str, list[int]] = defaultdict(list)
     began, sent = time.monotonic(), 0
     while (passed := time.monotonic() - began) < seconds:
         due = int(rate * passed) - sent
@@ -68,7 +69,30 @@ def under_load(fleet: stage.Fleet, rate: float, seconds: int) -> dict[str, list[
             sent += due
         if int(passed) // 60 > int(passed - 1) // 60:
             stage.say(f"{sent:,} jobs sent, {stage.unfinished():,} unfinished")
-        for name, process in fleet.processes.items():
-            memory[name].append(psutil.Process(process.pid).memory_info().rss)
+        for name, used in resident(fleet).items():
+            memory[name].append(used)
         time.sleep(max(0.0, 1 - (time.monotonic() - began - passed)))
     return memory
+
+
+def resident(fleet: stage.Fleet) -> dict[str, int]:
+    """Resident bytes of every process; those of a worker's children as a sum, because they are replaced."""
+    parents = {name: memory_of([process.pid]) for name, process in fleet.processes.items()}
+    return parents | {f"{name}'s children": memory_of(fleet.children(name)) for name in WORKERS}
+
+
+def memory_of(pids: Iterable[int]) -> int:
+    total = 0
+    for pid in pids:
+        # A child may be replaced while it is looked at.
+        with suppress(psutil.NoSuchProcess):
+            total += psutil.Process(pid).memory_info().rss
+    return total
+
+
+def row(name: str, readings: list[int]) -> float:
+    """Print a line of the table; how many times the first memory the last is."""
+    part = len(readings) // 10 or 1
+    first, last = median(readings[:part]), median(readings[-part:])
+    print(f"| {name} | {first / 2**20:.1f} | {last / 2**20:.1f} | {100 * (last / first - 1):+.1f} % |")
+    return last / first
