@@ -1,5 +1,6 @@
 """Each guard of the protocol alone, so that taking it out makes a test of this page fail (tests/chaos/mutations.py)."""
 
+import threading
 import time
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from jobs import rescue
 from jobs.diagnosis import plain
 from jobs.execution import claim
 from jobs.losses import LossDetector, _Suspicion
+from jobs.management.commands.dispatcher import _sweep_until
 from jobs.models import Job, Worker
 from jobs.outcomes import Abandoned, Failed, Outcome, Succeeded
 from jobs.querysets import Held
@@ -103,7 +105,28 @@ def test_a_ticket_seen_to_be_absent_only_once_is_not_lost_yet(settings: Any) -> 
     assert Job.objects.get(pk=second.pk).dispatch_no == 1
 
 
-def test_the_dispatcher_waits_for_a_suspicion_to_be_ripe_and_no_longer(settings: Any) -> None:
+class ThreeTurns(threading.Event):
+    """Lets the dispatcher go on at once, twice, and keeps how long it would have waited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout or 0.0)
+        return len(self.waits) == 3
+
+
+def test_the_dispatcher_waits_no_longer_than_until_a_suspicion_is_ripe(settings: Any) -> None:
+    settings.TICKET_GRACE_SECONDS, settings.DISPATCH_SECONDS = 50, 100
+    _mark_dispatched(_without_ticket())
+    stop = ThreeTurns()
+    _sweep_until(stop)
+    assert stop.waits[0] == 100
+    assert stop.waits[1:] == [pytest.approx(50, abs=10)] * 2
+
+
+def test_a_suspicion_is_ripe_after_its_grace(settings: Any) -> None:
     settings.TICKET_GRACE_SECONDS = 0.5
     detector = LossDetector()
     assert detector.patience() == float("inf")

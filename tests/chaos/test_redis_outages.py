@@ -56,9 +56,10 @@ def on_both(count: int, task: str, payload: dict[str, object]) -> list[Job]:
 
 def test_tickets_are_acknowledged_late_or_early_as_the_worker_was_told(site: Site, early: None) -> None:
     """Or else nothing here would have shown anything about the second net."""
-    soon = submit("outage_nap", {"seconds": 5}, queue="low")
+    soon = submit("outage_nap", {"seconds": 8}, queue="low")
     started([soon])
-    eventually(lambda: not site.redis.hlen("unacked"), within=4, what="the early acknowledgement")
+    eventually(lambda: not site.redis.hlen("unacked"), within=8, what="the early acknowledgement")
+    assert in_state("STARTED", [soon]) == 1
     assert finished([soon], within=30)
     late = submit("outage_nap", {"seconds": 5})
     started([late])

@@ -1,7 +1,10 @@
 """A Celery application as the usual guides configure it, on kombu's own Redis transport or on ours."""
 
 import os
+import sys
 import time
+from collections.abc import Callable
+from typing import NoReturn
 
 from celery import Celery
 from kombu.transport import TRANSPORT_ALIASES
@@ -21,6 +24,22 @@ app.conf.update(
 )
 if os.environ.get("STOCK_STEP"):
     app.steps["worker"].add(os.environ["STOCK_STEP"])
+
+
+def _linger(code: int, exit_now: Callable[[int], NoReturn] = os._exit) -> NoReturn:
+    """What a child's end looks like on a machine where the kernel takes its time: its pipe closes, and then it ends."""
+    frame = sys._getframe()
+    while frame.f_back and "child_w" not in frame.f_locals:
+        frame = frame.f_back
+    # billiard/popen_fork.py, `_launch`: the parent sees this end close.
+    if "child_w" in frame.f_locals:
+        os.close(frame.f_locals["child_w"])
+        time.sleep(float(os.environ["STOCK_LINGER"]))
+    exit_now(code)
+
+
+if os.environ.get("STOCK_LINGER"):
+    os._exit = _linger
 
 
 @app.task(name="flaky")

@@ -37,9 +37,9 @@ from jobs.task import JobTask
 from tests.fleet import database_url
 
 LINES = 3
-# More than any act here takes, with its COMMITs.
-STATEMENTS = 6
-WORKED, SPOILT = 0, 1
+# The most that an act here takes, with its COMMITs; a settlement takes five.
+STATEMENTS = 20
+WORKED, SPOILT, STRUCK = 0, 1, 2
 UNHURT, KILLED, CUT_OFF = "unhurt", "killed", "cut off"
 BROKEN = """
 SELECT job.id, rule FROM jobs_job AS job
@@ -79,26 +79,26 @@ def body(self: JobTask) -> Any:
     return object() if fate["raises"] == "not storable" else "done"
 
 
-def attempt(job: Job, accident: Accident, ends: str, *, max_retries: int = 1, max_deaths: int = 2) -> None:
-    """A process claims, runs and settles."""
+def attempt(job: Job, accident: Accident, ends: str, *, max_retries: int = 1, max_deaths: int = 2) -> bool:
+    """A process claims, runs and settles. This, as all that follow, says whether the accident happened."""
     Job.objects.filter(pk=job.pk).retry_now()
     Job.objects.filter(pk=job.pk).update(max_retries=max_retries, max_deaths=max_deaths)
     fate["raises"] = ends
-    in_a_process(lambda: execute(body, job.pk), accident)
+    return in_a_process(lambda: execute(body, job.pk), accident)
 
 
-def found_dead(job: Job, accident: Accident) -> None:
+def found_dead(job: Job, accident: Accident) -> bool:
     """Another process finds that of an attempt gone, and records its death."""
-    for held in rescue.held_by_me([job.pk]).values():
-        in_a_process(lambda held=held: rescue.record_death(held, "WORKER_LOST", "Gone."), accident)  # type: ignore[misc]
+    held = rescue.held_by_me([job.pk]).values()
+    return any(in_a_process(partial(rescue.record_death, each, "WORKER_LOST", "Gone."), accident) for each in held)
 
 
-def out_of_time(job: Job, accident: Accident) -> None:
-    for held in rescue.held_by_me([job.pk]).values():
-        in_a_process(lambda held=held: settle(held, TimedOut(plain("TIME_LIMIT", ""))), accident)  # type: ignore[misc]
+def out_of_time(job: Job, accident: Accident) -> bool:
+    held = rescue.held_by_me([job.pk]).values()
+    return any(in_a_process(partial(settle, each, TimedOut(plain("TIME_LIMIT", ""))), accident) for each in held)
 
 
-def operator(job: Job, accident: Accident, act: str) -> None:
+def operator(job: Job, accident: Accident, act: str) -> bool:
     """Whatever a person may do, possible or not."""
     letters = DeadLetter.objects.filter(job=job)
     latest = letters.order_by("-pk").first()
@@ -110,10 +110,10 @@ def operator(job: Job, accident: Accident, act: str) -> None:
         "cancel": lambda: cancel(job.pk, actor="tester"),
         "reinstate": lambda: reinstate(job.pk, actor="tester"),
     }
-    in_a_process(acts[act], accident)
+    return in_a_process(acts[act], accident)
 
 
-def night(job: Job, accident: Accident) -> None:
+def night(job: Job, accident: Accident) -> bool:
     """Everything that is over is old enough for retention, its keys as well."""
     IdempotencyKey.objects.update(expires_at="2020-01-01T00:00Z")
 
@@ -122,30 +122,32 @@ def night(job: Job, accident: Accident) -> None:
         retention.retire(dry_run=False)
         letters_retention.retire(dry_run=False)
 
-    in_a_process(forget, accident)
+    return in_a_process(forget, accident)
 
 
-def in_a_process(work: Callable[[], Any], accident: Accident) -> None:
+def in_a_process(work: Callable[[], Any], accident: Accident) -> bool:
     """Do it in a process of its own, which may meet an accident; only those of our making are excused."""
     pid = os.fork()
     if not pid:
         os._exit(_what_became_of(work, accident))
     how = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert how in (WORKED, -signal.SIGKILL)
+    assert how in (WORKED, STRUCK, -signal.SIGKILL)
+    return how != WORKED
 
 
 def _what_became_of(work: Callable[[], Any], accident: Accident) -> int:
     # The parent's session must not be closed from here; psycopg leaves it alone in another process.
     connection.connection = None
+    left = [accident.n]
     try:
-        _await(accident)
+        _await(accident, left)
         with suppress(Conflict):
             work()
     except (psycopg.Error, DjangoError):
-        return WORKED if accident.how == CUT_OFF else _told()
+        return STRUCK if accident.how == CUT_OFF else _told()
     except BaseException:
         return _told()
-    return WORKED
+    return WORKED if left[0] > 0 or accident.how == UNHURT else STRUCK
 
 
 def _told() -> int:
@@ -153,14 +155,13 @@ def _told() -> int:
     return SPOILT
 
 
-def _await(accident: Accident) -> None:
-    """Have the accident happen at its moment."""
+def _await(accident: Accident, left: list[int]) -> None:
+    """Have the accident happen at its moment; `left` counts the statements until then."""
     if accident.how == UNHURT:
         return
     if accident.how == KILLED and not accident.n:
         threading.Timer(accident.milliseconds / 1000, os.kill, [os.getpid(), signal.SIGKILL]).start()
         return
-    left = [accident.n]
     for owner, name in ((psycopg.Cursor, "execute"), (psycopg.Connection, "commit")):
         setattr(owner, name, _with_accident(getattr(owner, name), accident, left))
 
@@ -192,21 +193,31 @@ EVERY_PLACE = [
 ]
 
 
-def fail_by_itself(job: Job, accident: Accident, ends: str) -> None:
-    attempt(job, accident, ends, max_retries=0)
+def at_every_place(befalls: Callable[[Accident], bool]) -> None:
+    """One accident after the other, each a statement later, until the process is through before it happens."""
+    for how in (KILLED, CUT_OFF):
+        for after in (False, True):
+            n = 1
+            while befalls(Accident(how, n, after)):
+                n += 1
+            assert 1 < n <= STATEMENTS + 1
 
 
-def fail_by_death(job: Job, accident: Accident) -> None:
+def fail_by_itself(job: Job, accident: Accident, ends: str) -> bool:
+    return attempt(job, accident, ends, max_retries=0)
+
+
+def fail_by_death(job: Job, accident: Accident) -> bool:
     attempt(job, Accident(), "dies", max_deaths=1)
-    found_dead(job, accident)
+    return found_dead(job, accident)
 
 
-def fail_by_the_clock(job: Job, accident: Accident) -> None:
+def fail_by_the_clock(job: Job, accident: Accident) -> bool:
     attempt(job, Accident(), "dies", max_retries=0)
-    out_of_time(job, accident)
+    return out_of_time(job, accident)
 
 
-WAYS_TO_FAIL: dict[str, Callable[[Job, Accident], None]] = {
+WAYS_TO_FAIL: dict[str, Callable[[Job, Accident], bool]] = {
     "gives up": partial(fail_by_itself, ends="gives up"),
     "not storable": partial(fail_by_itself, ends="not storable"),
     "out of retries": partial(fail_by_itself, ends="error"),
@@ -235,14 +246,43 @@ steps = st.one_of(
 @pytest.mark.parametrize("way", WAYS_TO_FAIL)
 def test_a_process_that_is_killed_or_cut_off_at_any_statement_leaves_failure_and_letter_or_neither(way: str) -> None:
     ends = set()
-    for accident in [*EVERY_PLACE, Accident()]:
+
+    def befalls(accident: Accident) -> bool:
         job = submit("letter_fate", {})
-        WAYS_TO_FAIL[way](job, accident)
+        happened = WAYS_TO_FAIL[way](job, accident)
         assert broken() == [], accident
-        ends.add(Job.objects.get(pk=job.pk).state)
+        if happened:
+            ends.add(Job.objects.get(pk=job.pk).state)
         bring_to_an_end(job)
         assert broken() == [], accident
+        return happened
+
+    at_every_place(befalls)
     assert {"STARTED", "FAILURE"} <= ends, "some of the accidents came before the settlement, some after it"
+
+
+@pytest.mark.usefixtures("at_work")
+@pytest.mark.parametrize("act", ["replay", "drop", "drop all", "purge", "night"])
+def test_an_act_that_is_killed_or_cut_off_at_any_statement_is_done_or_not_begun(act: str) -> None:
+    after = set()
+
+    def befalls(accident: Accident) -> bool:
+        Job.objects.all().delete()
+        job = submit("letter_fate", {})
+        attempt(job, Accident(), "gives up", max_retries=0)
+        if act in ("night", "purge"):
+            operator(job, Accident(), "drop")
+        happened = night(job, accident) if act == "night" else operator(job, accident, act)
+        assert broken() == [], accident
+        if happened:
+            after.add(found())
+        return happened
+
+    def found() -> tuple[Any, ...]:
+        return tuple(Job.objects.values_list("state", "letters__resolution"))
+
+    at_every_place(befalls)
+    assert len(after) == 2, after
 
 
 @pytest.mark.usefixtures("at_work")

@@ -3,13 +3,16 @@
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
+from django.db import connection
 
+from api.prepared import on_django
 from deadletters.models import DeadLetter
 from jobs import connections, querysets
 from jobs.diagnosis import plain
 from jobs.errors import Unanswered
-from jobs.execution import claim
+from jobs.execution import claim, execute
 from jobs.models import Attempt, IdempotencyKey, Job
 from jobs.outcomes import (
     Abandoned,
@@ -27,6 +30,8 @@ from jobs.policies import policy
 from jobs.querysets import Held
 from jobs.settlement import settle, verdict
 from jobs.signals import job_exhausted
+from jobs.submission import submit
+from jobs.tasks.demonstration import flaky
 from tests.making import make_job
 
 pytestmark = pytest.mark.usefixtures("at_work")
@@ -40,6 +45,40 @@ def held(**fields: Any) -> Held:
 
 def row(job: Held) -> Job:
     return Job.objects.get(pk=job.id)
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What everything that goes to PostgreSQL does to jobs."""
+    said: list[str] = []
+    execute_it = psycopg.Cursor.execute
+
+    def listening(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        text = query.decode() if isinstance(query, bytes) else str(query)
+        said.append(next((words for words in ("INSERT INTO jobs_job", "UPDATE jobs_job") if words in text), text))
+        return execute_it(self, query, *args, **kwargs)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", listening)
+    return said
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_a_job_that_succeeds_costs_one_insert_and_two_updates(
+    at_work: Any, settings: Any, statements: list[str], prepared: bool
+) -> None:
+    settings.PREPARED_STATEMENTS = prepared
+    connections.close_own()
+    connection.close()
+    connections.own().rows("SELECT 1", {})
+    connection.ensure_connection()
+    statements.clear()
+    job = submit("flaky", {"failures": 0})
+    execute(flaky, job.pk)
+    assert statements == ["INSERT INTO jobs_job", "UPDATE jobs_job", "UPDATE jobs_job"]
+    assert Job.objects.get().state == "SUCCESS"
+    ours = connections.own().rows("SELECT statement FROM pg_prepared_statements", {})
+    theirs = on_django("SELECT statement FROM pg_prepared_statements", {})
+    assert [any("jobs_job" in row[0] for row in rows) for rows in (ours, theirs)] == [prepared, prepared]
 
 
 def test_success_stores_the_result_and_leaves_no_attempt_row() -> None:

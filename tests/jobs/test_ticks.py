@@ -321,11 +321,17 @@ def test_redis_being_away_does_not_matter(beats: Fleet) -> None:
 
 @pytest.mark.django_db
 def test_the_schedules_that_ship_are_made_once_and_name_jobs() -> None:
-    create = import_module("monitoring.migrations.0003_schedules").create
+    migration = import_module("monitoring.migrations.0003_schedules")
+    create = migration.Migration.operations[0].code
     PeriodicTask.objects.all().delete()
     create(apps, None)
     create(apps, None)
     shipped = PeriodicTask.objects.all()
-    assert sorted(each.task for each in shipped) == ["build_rollups", "queue_report", "queue_report", "retire_jobs"]
+    assert {(each.task, each.kwargs, str(each.crontab or each.interval)) for each in shipped} == {
+        ("queue_report", '{"period": "hourly"}', "2 * * * * (m/h/dM/MY/d) UTC"),
+        ("queue_report", '{"period": "daily"}', "5 0 * * * (m/h/dM/MY/d) UTC"),
+        ("retire_jobs", "{}", "30 3 * * * (m/h/dM/MY/d) UTC"),
+        ("build_rollups", "{}", "every minute"),
+    }
     for each in shipped:
         registry.converted(current_app.tasks[each.task], json.loads(each.kwargs))

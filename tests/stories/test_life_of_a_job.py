@@ -5,7 +5,9 @@ import signal
 
 import psutil
 import pytest
+from celery import current_app
 from celery.result import AsyncResult
+from django_celery_results.models import TaskResult
 
 from deadletters.models import DeadLetter
 from deadletters.replay import replay
@@ -53,6 +55,14 @@ def test_delay_returns_a_result_that_reads_the_row() -> None:
     assert isinstance(result, AsyncResult)
     assert result.get(timeout=30) == {"status": "done", "attempt": 1}
     assert Job.objects.get(pk=result.id).state == "SUCCESS"
+
+
+def test_only_what_is_no_job_leaves_a_result_of_celerys() -> None:
+    job = settled(submit("flaky", {"failures": 0}))
+    other = current_app.send_task("celery.backend_cleanup", queue="default")
+    row = eventually(lambda: TaskResult.objects.filter(task_id=other.id).first(), within=30, what="its result")
+    assert row.status == "SUCCESS"
+    assert not TaskResult.objects.filter(task_id=str(job.pk)).exists()
 
 
 def test_a_failing_job_waits_as_its_policy_says_and_then_succeeds() -> None:
