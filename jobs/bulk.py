@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import islice
+from itertools import compress, islice
 from typing import Any
 from uuid import UUID
 
@@ -157,8 +157,10 @@ def _copy(drafts: list[Draft]) -> None:
     if not drafts:
         return
     now = _clock()
-    due = tickets.can_publish()
-    rows = [_row(each, now, ticketed=due and each.is_ticketed) for each in drafts]
+    can_publish = tickets.can_publish()
+    due = [not each.delay and (each.run_at is None or each.run_at <= now) for each in drafts]
+    issued = [can_publish and is_due and each.is_ticketed for each, is_due in zip(drafts, due, strict=True)]
+    rows = map(partial(_row, now, str(now)), drafts, issued)
     try:
         with transaction.atomic():
             _copy_rows("jobs_job", COLUMNS, rows)
@@ -167,10 +169,10 @@ def _copy(drafts: list[Draft]) -> None:
     except IntegrityError as error:
         raise JobExists(str(error.__cause__).partition("DETAIL:")[2].strip()) from None
     tell_on_commit(partial(_tell, len(drafts), drafts[0].id, drafts[-1].id))
-    issued = [Ticket(each.id, each.task, each.ticket_queue) for each, row in zip(drafts, rows, strict=True) if row[13]]
-    bells = {each.bell for each, row in zip(drafts, rows, strict=True) if each.bell is not None and row[11] <= now}
-    if issued or bells:
-        publish_on_commit([*issued, *bells])
+    bells = {each.bell for each in compress(drafts, due) if each.bell is not None}
+    out = [Ticket(each.id, each.task, each.ticket_queue) for each in compress(drafts, issued)]
+    if out or bells:
+        publish_on_commit([*out, *bells])
 
 
 def _tell(count: int, first: UUID, last: UUID) -> None:
@@ -178,14 +180,14 @@ def _tell(count: int, first: UUID, last: UUID) -> None:
     logger.info("jobs submitted", extra=about)
 
 
-def _row(wanted: Draft, now: datetime, *, ticketed: bool) -> tuple[Any, ...]:
-    run_at = wanted.run_at or (now + timedelta(seconds=wanted.delay) if wanted.delay else now)
-    issued = now if ticketed and run_at <= now else None
+def _row(now: datetime, moment: str, wanted: Draft, ticketed: bool) -> tuple[Any, ...]:
+    """As text where psycopg would take longer to make it of each value than all the rest takes; `moment` is `now`."""
+    run_at = wanted.run_at or (now + timedelta(seconds=wanted.delay) if wanted.delay else moment)
     trace = json.dumps(wanted.trace) if wanted.trace is not None else None
     return (
-        wanted.id, wanted.task, wanted.queue, wanted.payload_text, "PENDING", 0, 0, wanted.policy.max_retries, 0,
-        wanted.policy.max_deaths, now, run_at, wanted.expires_at, issued, 1 if issued else 0, wanted.callback_url,
-        wanted.tags, wanted.schedule, trace,
+        wanted.id.hex, wanted.task, wanted.queue, wanted.payload_text, "PENDING", 0, 0, wanted.policy.max_retries, 0,
+        wanted.policy.max_deaths, moment, run_at, wanted.expires_at, moment if ticketed else None, int(ticketed),
+        wanted.callback_url, wanted.tags or "{}", wanted.schedule, trace,
     )  # fmt: skip
 
 

@@ -181,7 +181,7 @@ def bare_root(place: Path) -> Image:
     python = {path for path in (sys.prefix, sys.base_prefix) if not path.startswith("/usr/")}
     borrowed = ("/dev", "/usr", *python)
     for path in (*borrowed, "/proc", "/tmp", "/etc"):
-        (place / path.lstrip("/")).mkdir(parents=True)
+        (place / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
     (place / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (place / "etc/group").write_text("root:x:0:\n")
     return Image(place, borrowed=borrowed)

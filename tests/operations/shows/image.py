@@ -32,7 +32,8 @@ PACKAGES = "python3,python3-venv,ca-certificates"
 FROM_HERE = ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 READ_ONLY = 'mount --bind "$0" "$0" && mount -t tmpfs none "$0/tmp" && mount -o remount,bind,ro "$0"'
-BORROWED = 'mount --bind {0} "$0"{0} && mount -o remount,bind,ro "$0"{0}'
+# What lies below /tmp is hidden by then.
+BORROWED = 'mkdir -p "$0"{0} && mount --bind {0} "$0"{0} && mount -o remount,bind,ro "$0"{0}'
 # To connect, each after twice the time of the one before: half a minute.
 TRIES = 7
 BEGAN = time.monotonic()
