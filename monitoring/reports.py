@@ -15,7 +15,6 @@ from jobs.states import WAITING
 from monitoring.activity import Activity, failures, monthly_summary
 from monitoring.documents import COUNT_COLUMNS, TIME_COLUMNS, Document, Table, count_cells, csv_file, duration, times_ms
 from monitoring.models import Report, Rollup
-from monitoring.pdf import render
 from monitoring.periods import Period
 from monitoring.totals import Totals, totals
 from monitoring.users import user_activity
@@ -49,7 +48,7 @@ def store_queue_report(kind: str, period: Period, job_id: UUID) -> Report:
     """The queues' report of one period; asked for twice, it is one row."""
     queues = _queues(period)
     document = _queue_document(kind, period, queues)
-    pdf, _ = render(document)
+    pdf, _ = drawn(document)
     report, _ = Report.objects.update_or_create(
         kind=kind,
         period_start=period.start,
@@ -62,6 +61,14 @@ def store_queue_report(kind: str, period: Period, job_id: UUID) -> Report:
         },
     )
     return report
+
+
+def drawn(document: Document) -> tuple[bytes, int]:
+    """The PDF file and its number of pages."""
+    # What draws takes 8 MiB, which a worker of other tasks need not have.
+    from monitoring.pdf import render
+
+    return render(document)
 
 
 def mail(report: Report, recipients: list[str]) -> int:

@@ -11,7 +11,6 @@ from jobs.effects import RunningJob
 from jobs.models import Job
 from jobs.task import JobTask
 from monitoring import reports, retention, rollups
-from monitoring.pdf import render
 from monitoring.periods import Period, check_range, last_complete, parse_range
 
 UserId = int | Annotated[str, Field(min_length=1, max_length=200)]
@@ -53,7 +52,7 @@ def generate_report(
     job.progress(1, 4, "reading")
     found = reports.activity(report_type, period, str(user_id))
     job.progress(2, 4, "drawing")
-    pdf, pages = render(found.document)
+    pdf, pages = reports.drawn(found.document)
     job.progress(3, 4, "storing")
     report = reports.store_activity(job.id, report_type, period, found, pdf)
     job.progress(4, 4, "stored")
