@@ -86,8 +86,8 @@ MUTATIONS = (
         "jobs/losses.py",
         (("_reissue(_still_absent(suspicion.absent, _absent(queue)))", "_reissue(_absent(queue))"),),
         (
+            # Whether steady traffic needs it (scenario 46) is a matter of milliseconds: it would fail most times only.
             f"{GUARDS}test_a_ticket_seen_to_be_absent_only_once_is_not_lost_yet",
-            f"{LOST}test_under_steady_traffic_over_a_backlog_exactly_the_deleted_tickets_come_again",
         ),
     ),
     Mutation(
