@@ -1,6 +1,7 @@
 """A real browser on a real panel: web, worker, dispatcher, PostgreSQL and Redis, shared by all tests here."""
 
 import importlib
+import resource
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,9 @@ def panel(django_db_setup: None, django_db_blocker: Any, tmp_path_factory: Any) 
 def chromium(tmp_path_factory: Any) -> Iterator[webdriver.Chrome]:
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("needs Debian's chromium and chromium-driver")
+    # It keeps files of every page it was at; with the usual 1,024 its tab crashes after some hundred pages.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in (*QUIET, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}", "--window-size=1400,1000"):
