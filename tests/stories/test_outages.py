@@ -1,11 +1,14 @@
 """Redis goes away, PostgreSQL goes away, both come back: the jobs of busy workers finish on their first attempt."""
 
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+from django.db import connection
 
-from jobs.models import Attempt, Worker
+from jobs.models import Attempt, Queue, Worker
 from jobs.submission import submit
 from tests.chaos import outage_tasks
 from tests.fleet import FAST
@@ -39,6 +42,23 @@ def lasts(length: float) -> None:
     eventually(lambda: seconds(began) >= length, within=length + 5)
 
 
+@contextmanager
+def frozen(site: Site, name: str) -> Iterator[None]:
+    site.fleet.kill(name, signal.SIGSTOP, wait=False)
+    try:
+        yield
+    finally:
+        site.fleet.kill(name, signal.SIGCONT, wait=False)
+
+
+def the_dispatcher_has_swept() -> None:
+    """It samples the queues when it has looked for silent workers."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        [back] = cursor.fetchone()
+    eventually(lambda: Queue.objects.filter(sampled_at__gt=back).exists(), within=LEASE / 2, what="a sweep")
+
+
 def test_redis_restarts_under_busy_workers(site: Site) -> None:
     """Scenario 10."""
     running = [submit("outage_nap", {"seconds": 10}) for _ in range(4)]
@@ -50,12 +70,14 @@ def test_redis_restarts_under_busy_workers(site: Site) -> None:
 
 
 def test_postgresql_is_away_for_longer_than_the_lease_while_jobs_finish(site: Site) -> None:
-    """Scenarios 15 and 16."""
+    """Scenarios 15 and 16; one worker comes back later than the dispatcher, which must give it time."""
     running = [submit("outage_nap", {"seconds": 3}) for _ in range(4)]
     waiting = many(8)
     started(running)
-    with site.no_postgres():
-        lasts(2 * LEASE)
+    with frozen(site, "idle"):
+        with site.no_postgres():
+            lasts(2 * LEASE)
+        the_dispatcher_has_swept()
     back = time.monotonic()
     jobs = finished(running, within=15)
     assert summary([*jobs, *finished(waiting, within=15)]) == ONCE
