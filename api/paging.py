@@ -5,18 +5,13 @@ import binascii
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
 from django.utils.dateparse import parse_datetime
-from ninja import Query
 
 from api.problems import Problem, invalid_parameter
-
-MOST_PER_PAGE = 200
-Limit = Annotated[int, Query(50, ge=1, le=MOST_PER_PAGE, description="Entries per page.")]
-Cursor = Annotated[str | None, Query(None, max_length=300, description="`next` of the page before.")]
 
 
 class Position(NamedTuple):

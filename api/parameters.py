@@ -1,13 +1,17 @@
-"""Query parameters an operation does not have are refused, as fields are that a body does not have."""
+"""Query parameters: those that every list has, and the refusal of those that an operation does not have."""
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from django.http import HttpRequest
+from ninja import Query
 
 from api.problems import invalid_parameter
 
+MOST_PER_PAGE = 200
+Limit = Annotated[int, Query(50, ge=1, le=MOST_PER_PAGE, description="Entries per page.")]
+Cursor = Annotated[str | None, Query(None, max_length=300, description="`next` of the page before.")]
 View = TypeVar("View", bound=Callable[..., Any])
 
 

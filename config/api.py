@@ -3,6 +3,7 @@
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from ninja.openapi.docs import ABS_TPL_PATH, Swagger
 from ninja.openapi.views import openapi_view
 
 from api.contract import ContractAPI
@@ -12,11 +13,19 @@ from jobs.api import acting, bulk, following, listing, schedules, submitting
 from jobs.api.refusals import ANSWERS
 from monitoring.api import load, reports
 
+
+class OwnSwagger(Swagger):
+    """With the scripts that ninja brings along, which it otherwise has for itself as an installed app only."""
+
+    template_cdn = f"{ABS_TPL_PATH}/swagger.html"
+
+
 api = ContractAPI(
     title="Switchyard",
     version="1",
     description="Submit jobs, follow them, cancel them, and decide about those that did not recover.",
     auth=allowed("read", "jobs.view_job"),
+    docs=OwnSwagger(),
     openapi_url=None,
     docs_url=None,
 )

@@ -1,6 +1,7 @@
 """The Celery application: everything about it that a lost or repeated message could depend on is set here."""
 
 import os
+import sys
 
 from celery import Celery, signals
 from kombu import Queue
@@ -11,13 +12,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 from django.conf import settings
 
 from config.env import broker
-from config.refusing import refuse_mistakes
 from jobs.policies import longest_hard_limit
 
+# httpx would load its command line, whose libraries take three MiB of every worker.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 # Wherever a Redis URL is used; kombu knows transports by their scheme only.
 TRANSPORT_ALIASES |= dict.fromkeys(("redis", "rediss"), "jobs.transport:Transport")
 
-app = Celery("switchyard", set_as_current=True, amqp="jobs.canvas:JobAMQP")
+app = Celery("switchyard", set_as_current=True, amqp="jobs.canvas:JobAMQP", fixups=["config.refusing:fixup"])
 app.conf.update(
     broker_url=broker(settings.REDIS_URL),
     broker_connection_retry_on_startup=True,
@@ -64,13 +66,6 @@ app.conf.update(
 app.steps["worker"].add("jobs.parent:ParentStep")
 app.steps["worker"].add("jobs.succession:SuccessionStep")
 app.steps["worker"].add("jobs.timers:TimersStep")
-
-
-@signals.import_modules.connect
-def refuse_to_start(**_: object) -> None:
-    """Celery runs the same checks and tells nobody what they found; CELERY_SKIP_CHECKS is its own switch."""
-    if not os.environ.get("CELERY_SKIP_CHECKS"):
-        refuse_mistakes()
 
 
 @signals.setup_logging.connect

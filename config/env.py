@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable, Collection
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -84,3 +86,11 @@ def mail(url: str) -> dict[str, Any]:
         "EMAIL_USE_TLS": parts.scheme == "smtp+tls",
         "EMAIL_USE_SSL": parts.scheme == "smtps",
     }
+
+
+def package(name: str) -> Path:
+    """Where the files of an installed package are; it is not imported. Raises ImproperlyConfigured."""
+    found = find_spec(name)
+    if found is None or not found.origin:
+        raise ImproperlyConfigured(f"{name} is not installed; pip install -r requirements.txt does it.")
+    return Path(found.origin).parent

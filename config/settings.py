@@ -71,6 +71,8 @@ DEFAULT_FROM_EMAIL = env.env_text("DEFAULT_FROM_EMAIL", "switchyard@localhost")
 EMAIL_TIMEOUT = 20
 globals().update(env.mail(env.env_text("EMAIL_URL")))
 
+# Its files only: as an app it would be loaded by every worker, which serves no API
+NINJA = env.package("ninja")
 INSTALLED_APPS = [
     "config.apps.AdminConfig",
     "django.contrib.auth",
@@ -82,7 +84,6 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "django_celery_results",
     "django_celery_beat",
-    "ninja",
     "csp",
     "api",
     "jobs",
@@ -106,7 +107,7 @@ ASGI_APPLICATION = "config.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [BASE_DIR / "templates", NINJA / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -125,7 +126,7 @@ AUTHENTICATION_BACKENDS = ["api.logins.LoginThrottle", "django.contrib.auth.back
 LOGIN_URL = "admin:login"
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / ".static"
-STATICFILES_DIRS = [BASE_DIR / "config" / "static"]
+STATICFILES_DIRS = [BASE_DIR / "config" / "static", NINJA / "static"]
 WHITENOISE_USE_FINDERS = True
 
 # Time

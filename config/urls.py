@@ -8,6 +8,7 @@ from config.api import api, docs
 from monitoring.health import alive, ready
 from monitoring.scraping import metrics
 
+admin.autodiscover()
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("healthz", alive),

@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error, register
 from jobs import policies, registry
 
 
-@register()
+@register("jobs")
 def policies_are_sound(**_: Any) -> list[CheckMessage]:
     path = Path(settings.POLICIES_FILE)
     if not path.exists():

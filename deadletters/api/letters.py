@@ -9,7 +9,8 @@ from pydantic import Field
 
 from api.bodies import Body
 from api.moments import Moment
-from api.paging import Cursor, Limit, page
+from api.paging import page
+from api.parameters import Cursor, Limit
 from api.problems import Problem
 from api.tokens import actor, allowed, may, sees_payloads
 from api.unmasking import unmasked

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from api.bodies import Body
 from api.moments import Moment
-from api.paging import Cursor, Limit, page, page_by_id
+from api.paging import page, page_by_id
+from api.parameters import Cursor, Limit
 from api.problems import Problem, invalid
 from api.tokens import actor, allowed, may
 from deadletters import operations

@@ -9,8 +9,8 @@ from ninja import Field, Query, Router, Schema
 
 from api.bodies import unstorable
 from api.moments import Moment
-from api.paging import Cursor, Limit, decoded
-from api.parameters import also_under
+from api.paging import decoded
+from api.parameters import Cursor, Limit, also_under
 from api.problems import invalid_parameter
 from api.tokens import allowed, sees_payloads
 from jobs import registry

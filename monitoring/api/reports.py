@@ -6,7 +6,8 @@ from typing import Annotated, Any
 from django.http import HttpRequest, HttpResponse
 from ninja import Query, Router, Schema
 
-from api.paging import Cursor, Limit, page
+from api.paging import page
+from api.parameters import Cursor, Limit
 from api.problems import Problem
 from api.tokens import allowed
 from monitoring.models import Report
