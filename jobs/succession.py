@@ -4,16 +4,21 @@ Celery 5.7 looks at its children when one closes its end of a pipe (celery/concu
 `_event_process_exit`), which happens a moment before the process can be waited for. When that look comes too
 early, the next one is up to five seconds later: with `worker_max_tasks_per_child` that is most of the time
 of a worker that has much to do, and for a child that was killed it is how late its death is known.
+
+Before it ends, a child waits until its parent has read its last result (billiard/pool.py,
+`_ensure_messages_consumed`). It asks at once, which is too early, and then every tenth of a second.
 """
 
 import gc
 from typing import Any
 
+import billiard.pool
 from celery import bootsteps
 from celery.concurrency.asynpool import AsynPool
 
 # Seconds after Celery's own look; the kernel needs about one millisecond.
-LOOK_AGAIN = (0.005, 0.02, 0.1, 0.5)
+LOOK_AGAIN = (0.001, 0.005, 0.02, 0.1, 0.5)
+ASK_AGAIN, PATIENCE = 0.001, 30.0
 
 
 class SuccessionStep(bootsteps.StartStopStep):
@@ -26,6 +31,8 @@ class SuccessionStep(bootsteps.StartStopStep):
         # they share with us as long as nobody writes to them; neither needs to look at all of Django for it.
         gc.collect()
         gc.freeze()
+        billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL = ASK_AGAIN
+        billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = round(PATIENCE / ASK_AGAIN)
         super().__init__(worker, **options)
 
     def start(self, worker: Any) -> None:
