@@ -3,11 +3,10 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import compress, islice
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -56,8 +55,7 @@ SELECT job_id FROM won
 """
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """What became of one draft: a new job, an earlier one under the same key, or a refusal."""
 
     job_id: UUID
@@ -94,8 +92,9 @@ def _write_chunk(chunk: Sequence[Draft]) -> list[Written]:
     won = _win_keys(sorted((each for each in firsts.values()), key=lambda each: (each.scope, each.key or "")))
     new = [each for each in chunk if each.key is None or each.id in won]
     _copy(new)
-    known = _earlier_jobs(chunk) if len(new) < len(chunk) else {}
-    fresh = {each.id for each in new}
+    if len(new) == len(chunk):
+        return [Written(each.id) for each in chunk]
+    known, fresh = _earlier_jobs(chunk), {each.id for each in new}
     return [Written(each.id) if each.id in fresh else _replay(each, known) for each in chunk]
 
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +27,7 @@ MAX_TAGS = 20
 LABEL_LENGTH = 300
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, slots=True)
 class Draft:
     """Everything an INSERT needs. `queue` is where it goes, `asked_queue` what the caller said (or nothing)."""
 
@@ -66,7 +66,7 @@ class Draft:
         """What to ring on commit when the job is due."""
         return Bell(self.task, self.ticket_queue) if self.policy.is_batch else None
 
-    @cached_property
+    @property
     def fingerprint(self) -> bytes:
         """SHA-256 of the request as the caller sent it: before defaults, without times."""
         around = _around(self.task, self.asked_queue, self.callback_url, *self.tags)
