@@ -5,15 +5,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import SplitResult, unquote, urlsplit
 
-import fsspec
 from django.conf import settings
 
 from jobs.effects import RunningJob
 from jobs.errors import Abandon
-from jobs.tasks.publishing import published
+
+# What opens files is loaded when the first one is opened: most workers run no pipeline.
+if TYPE_CHECKING:
+    import fsspec
 
 # What fsspec can open besides could reach beyond the roots: other hosts, archives, chained URLs.
 SCHEMES = ("file", "memory", "s3")
@@ -71,6 +73,8 @@ class Place:
     @contextmanager
     def writing(self, job: RunningJob) -> Iterator[BinaryIO]:
         """A file to write to; the place changes only when the block ends without an error."""
+        from jobs.tasks.publishing import published
+
         if self._files.isdir(self.path):
             raise Abandon(f"{self.field}: {self.url} is a folder.")
         with published(self._files, self.path, job) as file:
@@ -81,7 +85,9 @@ class Place:
         return urlsplit(self.url).scheme
 
     @cached_property
-    def _files(self) -> fsspec.AbstractFileSystem:
+    def _files(self) -> "fsspec.AbstractFileSystem":
+        import fsspec
+
         try:
             return fsspec.filesystem(self._scheme)
         except ImportError as error:

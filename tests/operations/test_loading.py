@@ -38,7 +38,17 @@ def loaded() -> list[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["ninja", "django.test", "config.urls", "jobs.admin", "jobs.api", "rich", "reportlab", "prometheus_client"],
+    [
+        "ninja",
+        "django.test",
+        "config.urls",
+        "jobs.admin",
+        "jobs.api",
+        "rich",
+        "fsspec",
+        "reportlab",
+        "prometheus_client",
+    ],
 )
 def test_a_worker_does_not_load(loaded: list[str], module: str) -> None:
     assert module not in loaded
