@@ -15,11 +15,11 @@ class AdminConfig(SimpleAdminConfig):
     default_site = "config.admin_site.SwitchyardAdminSite"
 
     def ready(self) -> None:
-        """Instead of Django's own, which would look at the pages before there are any."""
-        register(check_dependencies, Tags.admin)
+        """Instead of Django's own checks, which would look at the pages before there are any."""
         register(check_pages, Tags.admin)
 
 
-def check_pages(app_configs: Sequence[AppConfig] | None, **_: Any) -> Sequence[CheckMessage]:
+def check_pages(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """What Django checks about an admin, once its pages are loaded."""
     import_module(settings.ROOT_URLCONF)
-    return check_admin_app(app_configs)
+    return [*check_dependencies(), *check_admin_app(app_configs)]

@@ -1,4 +1,7 @@
-"""What manage.py does before a command, for the processes that are none: the web, workers and beat."""
+"""What manage.py does before a command, for the processes that are none: the web; workers and beat as far as they go.
+
+Every deployment runs all checks when it migrates; those of a worker are about what a running worker would trip over.
+"""
 
 import os
 import sys
@@ -10,7 +13,7 @@ from celery.fixups.django import DjangoFixup
 from django.core.checks import Tags
 from django.core.management.base import BaseCommand, SystemCheckError
 
-# A worker has no addresses and no pages; checking them would load both, and keep them.
+# A worker has no addresses and no pages; checking them would load both, and every child would hold them.
 OF_A_WORKER = ("jobs", Tags.models)
 
 

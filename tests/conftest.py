@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.test.utils import setup_databases, teardown_databases
 
+import config.urls  # noqa: F401  as in the web: the admin's pages come with the addresses
 from jobs import connections, tickets
 from local.account import reachable_home
 from local.postgres import Postgres

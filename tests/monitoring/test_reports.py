@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.core import mail
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from api.models import ApiToken
@@ -291,3 +293,8 @@ def test_the_admin_shows_rollups_and_reports_and_changes_neither(report: Report)
     page = admin.get(f"/admin/monitoring/report/{report.pk}/change/")
     assert f"/reports/{report.pk}.csv".encode() in page.content
     assert admin.post(f"/admin/monitoring/report/{report.pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+@pytest.mark.parametrize("name", reports.ENDINGS)
+def test_the_address_in_a_mail_is_where_the_report_stands(name: str) -> None:
+    assert reports.url(Report(pk=7), name) == settings.SITE_URL.rstrip("/") + reverse(name, args=[7])

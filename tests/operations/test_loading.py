@@ -7,20 +7,26 @@ import pytest
 
 from tests.fleet import ROOT
 
-# Started as a worker is, up to the checks; then what it has loaded, or what the checks of manage.py look at.
+# Started as a worker is, checks included, with a report's addresses in its mail; then what it has loaded.
 _LOADED = """
 import sys
 from config.celery import app
 app.loader.import_default_modules()
+from monitoring import reports
+from monitoring.models import Report
+reports.url(Report(pk=1), "report")
 print(*sys.modules)
 """
+# What manage.py checks before a command.
 _CHECKED = """
-import sys, django
+import django
+from django.contrib.admin import ModelAdmin
 from django.core import checks
 django.setup()
-checks.run_checks(tags=["admin"])
-from django.contrib import admin
-print(len(admin.site._registry))
+seen, check = [], ModelAdmin.check
+ModelAdmin.check = lambda page, **about: seen.append(page) or check(page, **about)
+checks.run_checks()
+print(len(seen))
 """
 
 
