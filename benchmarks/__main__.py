@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,8 @@ delivery = "batch"
 
 def main() -> None:
     options = _options()
+    # Ended in any way, it ends its servers and workers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with place(Path(options.directory)) as here:
         if options.growth or options.profile or options.sustained:
             print(_aside(options, here))
