@@ -64,7 +64,7 @@ SYSTEMS = [
     ),
     _switchyard("each", 6000, _worker("one", 1), _worker("two", 1), shape=", 2 x -c 1"),
     _switchyard("each", 6000, _worker("both", 2), shape=", -c 2"),
-    _switchyard("batch", 60000, _worker("both", 2)),
+    _switchyard("batch", 150_000, _worker("both", 2)),
     System(
         "django-tasks-db",
         "benchmarks.peers.tasks_db",
@@ -112,6 +112,6 @@ SYSTEMS = [
         "pgqueuer (batch 100)",
         "benchmarks.peers.pgq",
         (("-m", "benchmarks.peers.pgq", "work"),) * 2,
-        jobs=60000,
+        jobs=150_000,
     ),
 ]
