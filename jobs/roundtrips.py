@@ -6,6 +6,9 @@ read only to hand a message out again, which the claim makes harmless. So they n
 a note is skipped there, and nobody waits: one connection is kept for them, a note takes along what is to
 be forgotten by then, and answers are read before the next is written. An idle channel forgets within the
 time-out of its BRPOP, a second.
+
+And stock kombu registers its connections with the poller on every turn of the event loop, four of which a
+message takes. Those that are registered stay so until they are lost or paused, which removes them there.
 """
 
 import logging
@@ -162,3 +165,24 @@ class Channel(stock.Channel):
             self.forget()
         except redis.ConnectionError:
             self.forget()
+
+
+class Readers:
+    """The event loop, as far as the transport uses it; registers only what is not registered."""
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def add_reader(self, fd: int, callback: Any, *args: Any) -> None:
+        if self._loop.readers.get(fd) != (callback, args):
+            self._loop.add_reader(fd, callback, *args)
+
+
+class Transport(stock.Transport):
+    Channel = Channel
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        super().register_with_event_loop(connection, Readers(loop))

@@ -84,7 +84,7 @@ class Channel(roundtrips.Channel):
             client.ltrim(QUARANTINE, 0, QUARANTINE_SIZE - 1)
 
 
-class Transport(stock.Transport):
+class Transport(roundtrips.Transport):
     Channel = Channel
     connection_errors = (*stock.Transport.connection_errors, AttributeError)
 

@@ -1,13 +1,16 @@
 """Notes about unacknowledged messages are written without waiting, and none is left behind."""
 
+import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 from kombu import Connection
+from kombu.asynchronous import Hub
 from redis import Redis
 
-from jobs.roundtrips import Command, Notebook
+from jobs.roundtrips import Command, Notebook, Readers
 from local.valkey import Valkey
 from tests.jobs.test_transport import OURS, READ, READY, StockWorker, send, valkey, worker
 from tests.waiting import eventually
@@ -106,3 +109,22 @@ def test_a_message_given_back_at_once_comes_again_although_its_note_is_slow(
         again = queue.get(timeout=10)
         assert again.payload == {"given": "once"}
         again.ack()
+
+
+def test_a_connection_is_registered_once_and_anew_when_it_was_removed_or_is_read_by_another() -> None:
+    """What the poller is told, while the transport says on every turn of the loop which connections it reads."""
+    hub, told = Hub(), Counter[int]()
+    register = hub.poller.register
+    hub.poller.register = lambda fd, flags: told.update([fd]) or register(fd, flags)
+    readers, (fd, other_end) = Readers(hub), os.pipe()
+    for _ in range(3):
+        readers.add_reader(fd, print, fd)
+    assert told[fd] == 1
+    readers.remove_reader(fd)
+    readers.add_reader(fd, print, fd)
+    assert told[fd] == 2
+    readers.add_reader(fd, repr, fd)
+    assert told[fd] == 3 and hub.readers[fd] == (repr, (fd,))
+    hub.close()
+    os.close(fd)
+    os.close(other_end)
