@@ -8,9 +8,11 @@ from collections.abc import Callable
 import pytest
 from kombu import Connection
 from kombu.asynchronous import Hub
+from kombu.simple import SimpleQueue
+from kombu.transport import redis as stock
 from redis import Redis
 
-from jobs.roundtrips import Command, Notebook, Readers
+from jobs.roundtrips import Command, Notebook, Readers, Transport
 from local.valkey import Valkey
 from tests.jobs.test_transport import OURS, READ, READY, StockWorker, send, valkey, worker
 from tests.waiting import eventually
@@ -128,3 +130,25 @@ def test_a_connection_is_registered_once_and_anew_when_it_was_removed_or_is_read
     hub.close()
     os.close(fd)
     os.close(other_end)
+
+
+def registrations(url: str, transport: type, turns: int) -> int:
+    """How often the poller is told of a connection while nothing happens for so many turns of the loop."""
+    hub, told = Hub(), Counter[str]()
+    register = hub.poller.register
+    hub.poller.register = lambda *about: told.update(["told"]) or register(*about)
+    with Connection(url, transport=transport) as connection:
+        SimpleQueue(connection, "default").consumer.consume()
+        connection.transport.register_with_event_loop(connection.connection, hub)
+        for _ in range(turns):
+            for tick in list(hub.on_tick):
+                tick()
+        connection.transport.cycle.close()
+    hub.close()
+    return told["told"]
+
+
+def test_the_transport_tells_the_poller_once_where_kombus_own_tells_it_every_turn(valkey: Valkey) -> None:
+    """When kombu's own does not any more, ours can go."""
+    assert registrations(valkey.url, Transport, 30) < 5
+    assert registrations(valkey.url, stock.Transport, 30) >= 30
