@@ -13,20 +13,22 @@ from jobs.errors import InvalidJob
 
 MAX_DEPTH = 100
 LARGEST_NUMBER = 10**4300
-LARGE = 1e300
 # Made once: json.dumps makes an encoder a call. What comes here has been checked, also for depth.
 # Keys are sorted so that one payload has one text, whoever wrote it (jobs.drafting.Draft.fingerprint).
 _encode = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, sort_keys=True, separators=(",", ":")
 ).encode
 UNSTORABLE_TEXT = re.compile("[\x00\ud800-\udfff]")
+ESCAPED_NUL = r"\u0000"
+LEAVES = frozenset((str, int, float, bool, type(None)))
 
 
 def dumps(value: Any, *, field: str, limit: int) -> str:
     """`value` as JSON text of at most `limit` bytes; raises InvalidJob naming the place inside `field`."""
-    if not _is_plain(value, 0):
+    text = _plain_text(value)
+    if text is None:
         _check(value, field, 0)
-    text = _encode(value)
+        text = _encode(value)
     size = len(text) if text.isascii() else len(text.encode())
     if size > limit:
         raise InvalidJob(field, f"is {size} bytes as JSON, the limit is {limit}")
@@ -57,18 +59,34 @@ def escape(key: Any) -> str:
     return str(key).replace("~", "~0").replace("/", "~1")
 
 
+def _plain_text(value: Any) -> str | None:
+    """JSON of a value of the common types, or None: then `_check` says what is wrong with it, if anything.
+
+    Once written, all strings can be looked at together.
+    """
+    if not _is_plain(value, 0):
+        return None
+    try:
+        text = _encode(value)
+    except ValueError:  # NaN, infinity, or a number of too many digits
+        return None
+    is_storable = ESCAPED_NUL not in text and (text.isascii() or UNSTORABLE_TEXT.search(text) is None)
+    return text if is_storable else None
+
+
 def _is_plain(value: Any, depth: int) -> bool:
-    """Whether nothing is wrong with a value of the common types; otherwise `_check` says what, if anything."""
+    """Whether it consists of JSON's own types, with strings for keys, and is not too deep."""
     kind = type(value)
-    if kind is str:
-        return UNSTORABLE_TEXT.search(value) is None
+    if kind in LEAVES:
+        return True
+    if depth >= MAX_DEPTH:
+        return False
     if kind is dict:
-        return depth < MAX_DEPTH and all(
-            type(key) is str and _is_plain(key, depth) and _is_plain(item, depth + 1) for key, item in value.items()
-        )
-    if kind is list:
-        return depth < MAX_DEPTH and all(_is_plain(item, depth + 1) for item in value)
-    return value is None or kind is bool or ((kind is int or kind is float) and -LARGE < value < LARGE)
+        for key, item in value.items():
+            if type(key) is not str or (type(item) not in LEAVES and not _is_plain(item, depth + 1)):
+                return False
+        return True
+    return kind is list and all(_is_plain(item, depth + 1) for item in value)
 
 
 def _check(value: Any, field: str, depth: int) -> None:
