@@ -2,10 +2,11 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import compress, islice
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 
 from api.prepared import on_django
 from jobs import tickets
+from jobs.doorbell import Bell
 from jobs.drafting import Draft
 from jobs.errors import JobExists, KeyBusy, KeyReused
 from jobs.models import IdempotencyKey
@@ -29,6 +31,7 @@ COLUMNS = (
     "created_at", "run_at", "expires_at", "dispatched_at", "dispatch_no", "callback_url", "tags", "schedule", "trace",
 )  # fmt: skip
 
+DISPATCH_NO = COLUMNS.index("dispatch_no")
 KEY_COLUMNS = ("job_id", "scope", "key", "fingerprint", "created_at", "expires_at")
 
 # The same rule as for one key (jobs.submission), for a sorted list of them.
@@ -53,6 +56,10 @@ wanted AS MATERIALIZED (
 )
 SELECT job_id FROM won
 """
+
+
+Row = tuple[Any, ...]
+BY_KEY = attrgetter("scope", "key")
 
 
 class Written(NamedTuple):
@@ -87,15 +94,19 @@ def submit_in_chunks(wanted: Iterable[Draft], *, size: int = CHUNK) -> Iterator[
 
 
 def _write_chunk(chunk: Sequence[Draft]) -> list[Written]:
+    """While PostgreSQL takes in the keys, rows are made ready; while it takes in the rows, their tickets."""
     refuse_when_full(chunk)
+    now, rows = _clock(), list[Row]()
     firsts = _first_of_each_key(chunk)
-    won = _win_keys(sorted((each for each in firsts.values()), key=lambda each: (each.scope, each.key or "")))
-    new = [each for each in chunk if each.key is None or each.id in won]
-    _copy(new)
-    if len(new) == len(chunk):
+    lost = _win_keys(sorted(firsts.values(), key=BY_KEY), now, lambda: rows.extend(_rows(chunk, now)))
+    rows = rows or list(_rows(chunk, now))
+    if not lost and len(firsts) == sum(each.key is not None for each in chunk):
+        _copy(chunk, rows, now)
         return [Written(each.id) for each in chunk]
-    known, fresh = _earlier_jobs(chunk), {each.id for each in new}
-    return [Written(each.id) if each.id in fresh else _replay(each, known) for each in chunk]
+    is_new = [each.key is None or (firsts[each.scope, each.key] is each and each.id not in lost) for each in chunk]
+    _copy(list(compress(chunk, is_new)), list(compress(rows, is_new)), now)
+    known = _earlier_jobs(chunk)
+    return [Written(each.id) if new else _replay(each, known) for each, new in zip(chunk, is_new, strict=True)]
 
 
 def _first_of_each_key(chunk: Sequence[Draft]) -> dict[tuple[str, str], Draft]:
@@ -106,28 +117,28 @@ def _first_of_each_key(chunk: Sequence[Draft]) -> dict[tuple[str, str], Draft]:
     return firsts
 
 
-def _win_keys(drafts: list[Draft]) -> set[UUID]:
-    """Sorted, so that two chunks with the same keys wait for each other instead of deadlocking.
+def _win_keys(drafts: list[Draft], now: datetime, meanwhile: Callable[[], None]) -> set[UUID]:
+    """Write the keys; the ids of those drafts whose key another job has.
 
-    By COPY, which takes a third of the time, as long as every key is new.
+    Sorted, so that two chunks with the same keys wait for each other instead of deadlocking. By COPY,
+    which takes a third of the time, as long as every key is new.
     """
     if not drafts:
         return set()
     try:
         with transaction.atomic(), patience():
-            return _copy_keys(drafts)
+            _copy_keys(drafts, now, meanwhile)
+            return set()
     except IntegrityError:
-        return _win_some_keys(drafts)
+        return {each.id for each in drafts} - _win_some_keys(drafts)
     except OperationalError as error:
         raise _busy_or(error, drafts[0]) from None
 
 
-def _copy_keys(drafts: list[Draft]) -> set[UUID]:
-    now = _clock()
+def _copy_keys(drafts: list[Draft], now: datetime, meanwhile: Callable[[], None]) -> None:
     times = str(now), str(now + timedelta(seconds=settings.KEY_TTL_SECONDS))
     rows = [(each.id.hex, each.scope, each.key, each.fingerprint, *times) for each in drafts]
-    _copy_rows("jobs_idempotencykey", KEY_COLUMNS, rows)
-    return {each.id for each in drafts}
+    _copy_rows("jobs_idempotencykey", KEY_COLUMNS, rows, meanwhile)
 
 
 def _win_some_keys(drafts: list[Draft]) -> set[UUID]:
@@ -151,27 +162,30 @@ def _busy_or(error: OperationalError, first: Draft) -> Exception:
     return KeyBusy(str(first.key)) if busy else error
 
 
-def _copy(drafts: list[Draft]) -> None:
+def _copy(drafts: Sequence[Draft], rows: Sequence[Row], now: datetime) -> None:
     """Rows and labels by COPY; a ticket each for those that are due."""
     if not drafts:
         return
-    now = _clock()
-    can_publish = tickets.can_publish()
-    due = [not each.delay and (each.run_at is None or each.run_at <= now) for each in drafts]
-    issued = [can_publish and is_due and each.is_ticketed for each, is_due in zip(drafts, due, strict=True)]
-    rows = map(partial(_row, now, str(now)), drafts, issued)
+    out: list[Ticket | Bell] = []
     try:
         with transaction.atomic():
-            _copy_rows("jobs_job", COLUMNS, rows)
+            _copy_rows("jobs_job", COLUMNS, rows, lambda: out.extend(_tickets(drafts, rows)))
             labels = [(each.id, label) for each in drafts for label in each.labels()]
-            _copy_rows("jobs_joblabel", ("job_id", "label"), labels)
+            if labels:
+                _copy_rows("jobs_joblabel", ("job_id", "label"), labels)
     except IntegrityError as error:
         raise JobExists(str(error.__cause__).partition("DETAIL:")[2].strip()) from None
     tell_on_commit(partial(_tell, len(drafts), drafts[0].id, drafts[-1].id))
-    bells = {each.bell for each in compress(drafts, due) if each.bell is not None}
-    out = [Ticket(each.id, each.task, each.ticket_queue) for each in compress(drafts, issued)]
-    if out or bells:
-        publish_on_commit([*out, *bells])
+    out += {each.bell for each in drafts if each.bell is not None and _is_due(each, now)}
+    if out:
+        publish_on_commit(out)
+
+
+def _tickets(drafts: Sequence[Draft], rows: Sequence[Row]) -> Iterator[Ticket]:
+    for each, row in zip(drafts, rows, strict=True):
+        if row[DISPATCH_NO]:
+            ticket = Ticket(each.id, each.task, each.ticket_queue)
+            yield ticket._replace(text=tickets.message(ticket))
 
 
 def _tell(count: int, first: UUID, last: UUID) -> None:
@@ -179,7 +193,17 @@ def _tell(count: int, first: UUID, last: UUID) -> None:
     logger.info("jobs submitted", extra=about)
 
 
-def _row(now: datetime, moment: str, wanted: Draft, ticketed: bool) -> tuple[Any, ...]:
+def _rows(drafts: Sequence[Draft], now: datetime) -> Iterator[Row]:
+    moment, can_publish = str(now), tickets.can_publish()
+    for each in drafts:
+        yield _row(now, moment, each, can_publish and each.policy.is_ticketed and _is_due(each, now))
+
+
+def _is_due(wanted: Draft, now: datetime) -> bool:
+    return not wanted.delay and (wanted.run_at is None or wanted.run_at <= now)
+
+
+def _row(now: datetime, moment: str, wanted: Draft, ticketed: bool) -> Row:
     """As text where psycopg would take longer to make it of each value than all the rest takes; `moment` is `now`."""
     run_at = wanted.run_at or (now + timedelta(seconds=wanted.delay) if wanted.delay else moment)
     trace = json.dumps(wanted.trace) if wanted.trace is not None else None
@@ -190,11 +214,15 @@ def _row(now: datetime, moment: str, wanted: Draft, ticketed: bool) -> tuple[Any
     )  # fmt: skip
 
 
-def _copy_rows(table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def _copy_rows(
+    table: str, columns: Sequence[str], rows: Iterable[Row], meanwhile: Callable[[], None] = lambda: None
+) -> None:
+    """Send the rows, then do something else until PostgreSQL has taken them in."""
     statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
     with connection.wrap_database_errors, connection.connection.cursor() as cursor, cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row)
+        meanwhile()
 
 
 def _clock() -> datetime:

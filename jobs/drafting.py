@@ -57,11 +57,6 @@ class Draft:
         return "solo" if self.policy.max_deaths == 1 else self.queue
 
     @property
-    def is_ticketed(self) -> bool:
-        """Whether a ticket goes out on commit; a task with a rate gets its tickets from the dispatcher."""
-        return not self.policy.rate and not self.policy.is_batch
-
-    @property
     def bell(self) -> Bell | None:
         """What to ring on commit when the job is due."""
         return Bell(self.task, self.ticket_queue) if self.policy.is_batch else None

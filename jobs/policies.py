@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,14 @@ class Policy:
     redacted: tuple[str, ...]
     searchable: tuple[str, ...]
 
-    @property
+    @cached_property
     def is_batch(self) -> bool:
         return self.delivery == "batch"
+
+    @cached_property
+    def is_ticketed(self) -> bool:
+        """Whether a ticket goes out on commit; a task with a rate gets its tickets from the dispatcher."""
+        return not self.rate and not self.is_batch
 
     @property
     def interval(self) -> float | None:

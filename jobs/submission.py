@@ -89,7 +89,7 @@ asubmit = sync_to_async(submit)
 def write(wanted: Draft) -> Job:
     """Insert one checked draft."""
     refuse_when_full([wanted])
-    ticketed = wanted.is_ticketed and tickets.can_publish()
+    ticketed = wanted.policy.is_ticketed and tickets.can_publish()
     values = wanted.columns() | {"ticketed": ticketed, "ttl": settings.KEY_TTL_SECONDS}
     if wanted.key is None:
         rows = on_django(INSERT_JOB, values)
