@@ -41,7 +41,7 @@ def message(bell: Bell) -> str:
     built = json.loads(tickets.message(Ticket(uuid4(), bell.task, bell.queue)))
     limit = BUDGET_SECONDS + policy(bell.task).hard_limit
     built["headers"] |= {"doorbell": bell.queue, "timelimit": [limit, None]}
-    return json.dumps(built)
+    return json.dumps(built, separators=(",", ":"))
 
 
 def _ring(client: redis.Redis, bells: set[Bell]) -> None:

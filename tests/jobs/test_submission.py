@@ -1,6 +1,8 @@
 """Submitting: one statement in the caller's transaction, tickets on commit, clear refusals, nothing half-written."""
 
+import base64
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +20,7 @@ from django.utils import timezone
 
 from jobs import connections, policies, tickets
 from jobs.errors import InvalidJob, JobExists, KeyReused, NotSupported, QueueFull, UnknownTask
+from jobs.ids import uuid7
 from jobs.models import Event, IdempotencyKey, Job, JobLabel
 from jobs.submission import asubmit, submit
 from jobs.tasks.demonstration import always_fails, flaky
@@ -116,7 +119,7 @@ def test_a_job_for_later_gets_no_ticket_now(broker: redis.Redis) -> None:
     assert timedelta(seconds=59) < job.run_at - job.created_at <= timedelta(seconds=60)
 
 
-def test_a_ticket_is_what_celery_itself_would_send(broker: redis.Redis) -> None:
+def test_a_ticket_is_what_celery_itself_would_send_less_what_goes_without_saying(broker: redis.Redis) -> None:
     ticket = Ticket(uuid4(), "flaky", "default")
     ours = json.loads(tickets.message(ticket))
     app = Celery("stock", broker=settings_broker(), set_as_current=False)
@@ -131,7 +134,16 @@ def test_a_ticket_is_what_celery_itself_would_send(broker: redis.Redis) -> None:
     for changing in (("headers", "origin"), ("properties", "delivery_tag"), ("properties", "delivery_info")):
         ours[changing[0]].pop(changing[1])
         theirs[changing[0]].pop(changing[1])
-    assert ours == theirs
+    arguments, named, told = json.loads(base64.b64decode(theirs["body"]))
+    assert json.loads(base64.b64decode(ours.pop("body"))) == [arguments, named, {}] and not any(told.values())
+    for part in ("headers", "properties"):
+        said, all_of_it = ours.pop(part), theirs[part]
+        assert said.items() <= all_of_it.items()
+        left_out = {name: value for name, value in all_of_it.items() if name not in said}
+        granted = {"timelimit": [None, None], "ignore_result": True, "delivery_mode": 2}
+        granted |= {"argsrepr": "()", "kwargsrepr": "{}"}
+        assert not [name for name, value in left_out.items() if value and granted.get(name) != value]
+    assert ours.items() <= theirs.items()
 
 
 def settings_broker() -> str:
@@ -353,6 +365,29 @@ def test_submitting_from_async_code_works(broker: redis.Redis) -> None:
 
     made = async_to_sync(go)()
     assert waiting_tickets(broker) == [str(made)]
+
+
+def test_children_of_one_process_draw_other_random_bits_than_it_and_each_other() -> None:
+    uuid7()
+    drawn = {in_a_child(random_bits) for _ in range(3)} | {random_bits()}
+    assert len(drawn) == 4
+
+
+def random_bits() -> int:
+    return uuid7().int & (1 << 62) - 1
+
+
+def in_a_child(work: Callable[[], int]) -> int:
+    reader, writer = os.pipe()
+    if (pid := os.fork()) == 0:
+        os.write(writer, str(work()).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writer)
+    try:
+        return int(os.read(reader, 100))
+    finally:
+        os.close(reader)
 
 
 def test_ids_sort_by_time() -> None:
