@@ -1,7 +1,7 @@
 """Forgetting: jobs that are over, and rows about nothing any more, in batches of bounded size.
 
-What belongs to a job (labels, key, attempts, events, effects) goes with it by foreign keys that cascade in
-the database, so a batch is one DELETE whatever hangs on it.
+What belongs to a job (labels, attempts, events, effects) goes with it by foreign keys that cascade in the
+database, its key by a trigger, so a batch is one DELETE whatever hangs on it.
 """
 
 from datetime import timedelta

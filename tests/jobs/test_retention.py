@@ -1,16 +1,20 @@
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
 from jobs import retention
 from jobs.ids import uuid7
 from jobs.models import Attempt, Effect, Event, IdempotencyKey, Job, JobLabel, Worker
+from jobs.submission import submit
 from tests.fleet import database_url
 from tests.making import force_state, make_job, make_worker
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -98,3 +102,40 @@ def test_dead_workers_are_forgotten_once_nobody_has_to_rescue_their_jobs() -> No
     force_state(make_job(), "STARTED", worker_id=holding.pk, claim_token=uuid7(), started_at=long_ago, finished_at=None)
     assert retention.retire(dry_run=False)["workers"] == 1
     assert set(Worker.objects.values_list("name", flat=True)) == {"holding", "just dead", "silent"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_ends_with_its_job_however_that_ends(other: psycopg.Connection[Any]) -> None:
+    stays = make_job(key="stays")
+    for end in ("WHERE id = %(id)s", "WHERE id = ANY(ARRAY[%(id)s]::uuid[])"):
+        gone = make_job(key="gone")
+        other.execute(f"DELETE FROM jobs_job {end}", {"id": gone.pk})
+        other.commit()
+        assert list(IdempotencyKey.objects.values_list("job_id", "key")) == [(stays.pk, "stays")]
+    other.execute("TRUNCATE jobs_job CASCADE")
+    other.commit()
+    assert not IdempotencyKey.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_taken_over_while_its_old_job_is_deleted_stays_with_the_new_one(
+    other: psycopg.Connection[Any],
+) -> None:
+    """The deletion waits for the takeover, and then finds that the key is another job's."""
+    old = make_final("SUCCESS", 300, key_days=-1)
+    key = IdempotencyKey.objects.get(job=old).key
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            new = submit("flaky", {"failures": 0}, key=key)
+            deleting = pool.submit(other.execute, "DELETE FROM jobs_job WHERE id = %(id)s", {"id": old.pk})
+            eventually(lambda: is_waiting(other), within=5, what="the deletion to wait for the key")
+        deleting.result(timeout=10)
+    other.commit()
+    assert list(IdempotencyKey.objects.values_list("job_id", flat=True)) == [new.pk]
+    assert kept() == {new.pk}
+
+
+def is_waiting(session: psycopg.Connection[Any]) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT cardinality(pg_blocking_pids(%s)) > 0", [session.info.backend_pid])
+        return cursor.fetchone()[0]

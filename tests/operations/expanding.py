@@ -17,8 +17,10 @@ HARMLESS = (
 )
 NAME = r'("[^"]+"|\w+)'
 CONSTRAINT = r"(CONSTRAINT|CHECK|UNIQUE|PRIMARY\s+KEY|FOREIGN\s+KEY|EXCLUDE)"
+# Our name for a foreign key: without it nothing is refused that was not before. ON CONFLICT may need a unique one.
+FOREIGN_KEY = r"CONSTRAINT\s+\w+_goes_with_its_job\b"
 BREAKS = re.compile(
-    rf"\b(DROP(?!\s+NOT\s+NULL)|RENAME|SET\s+NOT\s+NULL|ADD\s+{CONSTRAINT}|CREATE\s+UNIQUE\s+INDEX"
+    rf"\b(DROP(?!\s+NOT\s+NULL|\s+{FOREIGN_KEY})|RENAME|SET\s+NOT\s+NULL|ADD\s+{CONSTRAINT}|CREATE\s+UNIQUE\s+INDEX"
     rf"|ALTER\s+(COLUMN\s+)?{NAME}\s+(SET\s+DATA\s+)?TYPE)\b",
     re.I,
 )

@@ -167,6 +167,7 @@ def test_a_migration_that_takes_something_away_is_refused(operation: Any, loader
         migrations.RunSQL("ALTER TABLE jobs_job ADD COLUMN price numeric(5,2) NOT NULL DEFAULT 0, ADD region text"),
         migrations.RunSQL("ALTER TABLE jobs_job ALTER queue DROP NOT NULL"),
         migrations.RunSQL("CREATE INDEX some ON jobs_job (queue)"),
+        migrations.RunSQL("ALTER TABLE jobs_effect DROP CONSTRAINT jobs_effect_goes_with_its_job"),
     ],
     ids=told,
 )
