@@ -184,8 +184,8 @@ def _copy(drafts: Sequence[Draft], rows: Sequence[Row], now: datetime) -> None:
 def _tickets(drafts: Sequence[Draft], rows: Sequence[Row]) -> Iterator[Ticket]:
     for each, row in zip(drafts, rows, strict=True):
         if row[DISPATCH_NO]:
-            ticket = Ticket(each.id, each.task, each.ticket_queue)
-            yield ticket._replace(text=tickets.message(ticket))
+            queue = each.ticket_queue
+            yield Ticket(each.id, each.task, queue, tickets.text(each.id, each.task, queue))
 
 
 def _tell(count: int, first: UUID, last: UUID) -> None:
@@ -210,7 +210,7 @@ def _row(now: datetime, moment: str, wanted: Draft, ticketed: bool) -> Row:
     return (
         wanted.id.hex, wanted.task, wanted.queue, wanted.payload_text, "PENDING", 0, 0, wanted.policy.max_retries, 0,
         wanted.policy.max_deaths, moment, run_at, wanted.expires_at, moment if ticketed else None, int(ticketed),
-        wanted.callback_url, wanted.tags or "{}", wanted.schedule, trace,
+        wanted.callback_url, list(wanted.tags) or "{}", wanted.schedule, trace,
     )  # fmt: skip
 
 

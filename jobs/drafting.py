@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -41,7 +41,7 @@ class Draft:
     delay: float
     expires_at: datetime | None
     callback_url: str | None
-    tags: list[str]
+    tags: Sequence[str]
     schedule: str | None
     trace: dict[str, Any] | None
     key: str | None
@@ -87,7 +87,7 @@ class Draft:
             "max_deaths": self.policy.max_deaths,
             "expires_at": self.expires_at,
             "callback_url": self.callback_url,
-            "tags": self.tags,
+            "tags": list(self.tags),
             "schedule": self.schedule,
             "trace": self.trace,
         }
@@ -214,9 +214,9 @@ def _callback(url: str | None) -> str | None:
     return url
 
 
-def _tags(tags: Any) -> list[str]:
+def _tags(tags: Any) -> Sequence[str]:
     if tags == ():
-        return []
+        return ()
     if isinstance(tags, str) or not isinstance(tags, Iterable):
         raise InvalidJob("/tags", "must be a list of strings")
     found = [check_text(tag, field=f"/tags/{index}", limit=100) for index, tag in enumerate(tags)]

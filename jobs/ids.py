@@ -4,9 +4,11 @@ import os
 import time
 import uuid
 
-RANDOM_BYTES, READ_AHEAD = 10, 256
-# Random bytes for the next ids, read together: the system call takes longer than all the rest.
-_spare: list[bytes] = []
+READ_AHEAD = 256
+VERSION, VARIANT = 0x7 << 76, 0x2 << 62
+RANDOM = (0xFFF << 64) | (1 << 62) - 1
+# The random bits of the next ids, read together: the system call takes longer than all the rest.
+_spare: list[int] = []
 os.register_at_fork(after_in_child=_spare.clear)
 
 
@@ -15,17 +17,14 @@ def uuid7() -> uuid.UUID:
 
     Python gets its own in 3.14. Order holds between milliseconds, not within one; nothing relies on it.
     """
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(_random_bytes(), "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return uuid.UUID(int=value)
+    return uuid.UUID(int=(time.time_ns() // 1_000_000) << 80 | VERSION | VARIANT | _random_bits())
 
 
-def _random_bytes() -> bytes:
+def _random_bits() -> int:
     """Each is handed out once: taking from a list is atomic between threads, and a fork forgets them."""
     try:
         return _spare.pop()
     except IndexError:
-        found = os.urandom(RANDOM_BYTES * READ_AHEAD)
-    _spare.extend(found[place : place + RANDOM_BYTES] for place in range(RANDOM_BYTES, len(found), RANDOM_BYTES))
-    return found[:RANDOM_BYTES]
+        found = os.urandom(10 * READ_AHEAD)
+    _spare.extend(int.from_bytes(found[at : at + 10], "big") & RANDOM for at in range(10, len(found), 10))
+    return int.from_bytes(found[:10], "big") & RANDOM

@@ -72,7 +72,7 @@ class _Publisher:
     def _push(self, client: redis.Redis, tickets: Sequence[Ticket]) -> None:
         by_queue = defaultdict(list)
         for ticket in tickets:
-            by_queue[ticket.queue].append(ticket.text or message(ticket))
+            by_queue[ticket.queue].append(message(ticket))
         if len(by_queue) == 1:
             [(queue, messages)] = by_queue.items()
             client.lpush(queue, *messages)
@@ -99,10 +99,14 @@ def can_publish() -> bool:
 
 
 def message(ticket: Ticket) -> str:
-    """The ticket as kombu's Redis transport stores it: Celery's message protocol 2, base64 body."""
-    *before, after = _template(ticket.task, ticket.queue)
+    return ticket.text or text(ticket.job, ticket.task, ticket.queue)
+
+
+def text(job: UUID, task: str, queue: str) -> str:
+    """A ticket as kombu's Redis transport stores it: Celery's message protocol 2, base64 body."""
+    *before, after = _template(task, queue)
     # Unique is enough for a tag; the operating system's randomness would cost a call for every ticket.
-    return f"{str(ticket.job).join(before)}{_tags.getrandbits(128):032x}{after}"
+    return f"{str(job).join(before)}{_tags.getrandbits(128):032x}{after}"
 
 
 @cache
@@ -134,11 +138,11 @@ def _client(timeout: float) -> redis.Redis:
 @cache
 def _template(task: str, queue: str) -> list[str]:
     """The text around the places where the job's id goes, and last the delivery tag."""
-    before, _, after = _text(task, queue).partition(TAG_SLOT)
+    before, _, after = _pattern(task, queue).partition(TAG_SLOT)
     return [*before.split(ID_SLOT), after]
 
 
-def _text(task: str, queue: str) -> str:
+def _pattern(task: str, queue: str) -> str:
     """Without what Celery takes for granted: all of it would be read, copied and handed to a child, for every job."""
     headers = {"lang": "py", "task": task, "id": ID_SLOT, "root_id": ID_SLOT, "origin": "switchyard"}
     properties = {
