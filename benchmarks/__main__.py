@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import growth, report, spending, sustained
-from benchmarks.race import ROOT, Place, Result, measure
+from benchmarks.race import ROOT, SETTINGS, Place, Result, measure
 from benchmarks.systems import PLAIN, SYSTEMS, System
 from local.postgres import Postgres
 from local.readiness import free_port
@@ -83,7 +83,7 @@ def place(parent: Path) -> Iterator[Place]:
         (directory / "marks").mkdir()
         policies = directory / "policies.toml"
         policies.write_text((ROOT / "config" / "policies.toml").read_text() + POLICIES)
-        postgres = Postgres(directory / "postgres", port=free_port(), settings={"max_wal_size": "8GB"})
+        postgres = Postgres(directory / "postgres", port=free_port(), settings=SETTINGS)
         with postgres, Valkey(directory / "valkey", port=free_port(), persistence=False) as valkey:
             environment = {**os.environ, "DATABASE_URL": postgres.url, "REDIS_URL": valkey.url, "PGDSN": postgres.url}
             environment |= {"SECRET_KEY": "bench", "DEBUG": "0", "LOG_LEVEL": "WARNING", "POLICIES_FILE": str(policies)}

@@ -1,33 +1,51 @@
-"""`--growth`: the same measurements beside an empty table and beside ten million finished jobs."""
+"""`--growth`: the same measurements beside an empty table and beside ten million finished jobs.
+
+On two servers, in turns, so that what the machine does meanwhile falls on both.
+"""
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
-from benchmarks.race import ROOT, Place, Result, measure
+from benchmarks.race import ROOT, SETTINGS, Place, Result, drive, measure
 from benchmarks.report import medians
 from benchmarks.systems import System
+from local.postgres import Postgres
+from local.readiness import free_port
 
 HEAD = "| system | finished rows | submit/s | bulk/s | processing/s | p50 ms | p95 ms |\n|---|---|---|---|---|---|---|"
 
 
-def growth(systems: list[System], place: Place, *, rows: int, rounds: int) -> str:
+def growth(systems: list[System], empty: Place, *, rows: int, rounds: int) -> str:
     """Two lines a system, and the ratio of the second to the first."""
-    before = {each: _median(each, place, rounds) for each in systems}
-    _seed(place, rows)
-    after = {each: _median(each, place, rounds) for each in systems}
-    lines = []
-    for each in systems:
-        lines += [_line(each.name, "0", before[each]), _line(each.name, f"{rows:,}", after[each])]
-        lines.append(_line("ratio", "", _ratio(after[each], before[each]), digits=2))
-    return "\n".join([HEAD, *lines])
+    found: dict[tuple[str, bool], list[Result]] = {}
+    with _filled(systems[0], empty, rows) as full:
+        for _ in range(rounds):
+            for each in systems:
+                for place in (empty, full):
+                    found.setdefault((each.name, place is full), []).append(measure(each, place))
+    return "\n".join([HEAD, *(line for each in systems for line in _lines(each, rows, found))])
 
 
-def _median(system: System, place: Place, rounds: int) -> Result:
-    return medians([measure(system, place) for _ in range(rounds)])
+@contextmanager
+def _filled(system: System, empty: Place, rows: int) -> Iterator[Place]:
+    """The same place with another PostgreSQL, where jobs have been running for long."""
+    directory = empty.directory / "postgres-with-history"
+    with Postgres(directory, port=free_port(), settings=SETTINGS) as postgres:
+        addresses = {"DATABASE_URL": postgres.url, "PGDSN": postgres.url}
+        full = replace(empty, environment=empty.environment | addresses)
+        drive(system, full, "prepare")
+        command = [str(full.own_python), "manage.py", "seed_history", "--rows", str(rows), "--skip-checks"]
+        subprocess.run(command, cwd=ROOT, env=full.environment, check=True)
+        yield full
 
 
-def _seed(place: Place, rows: int) -> None:
-    command = [str(place.own_python), "manage.py", "seed_history", "--rows", str(rows), "--skip-checks"]
-    subprocess.run(command, cwd=ROOT, env=place.environment, check=True)
+def _lines(system: System, rows: int, found: dict[tuple[str, bool], list[Result]]) -> Iterator[str]:
+    early, late = (medians(found[system.name, is_full]) for is_full in (False, True))
+    yield _line(system.name, "0", early)
+    yield _line(system.name, f"{rows:,}", late)
+    yield _line("ratio", "", _ratio(late, early), digits=2)
 
 
 def _ratio(late: Result, early: Result) -> Result:

@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 180.0
 LATENCY_JOBS = 60
 SINGLE_SUBMITS = 3000
+# Of PostgreSQL: no checkpoint in the middle of a run.
+SETTINGS = {"max_wal_size": "8GB"}
 
 
 @dataclass(frozen=True)
