@@ -27,11 +27,13 @@ HERE = Path(__file__).resolve().parent
 VENV = HERE / ".venv"
 PYTHON = VENV / "bin" / "python"
 SIMPLE_API = "application/vnd.pypi.simple.v1+json, text/html;q=0.2, */*;q=0.1"
-RUNTIME, DEVELOPMENT = "requirements.txt", "requirements-dev.txt"
+RUNTIME, DEVELOPMENT, FLOWER = "requirements.txt", "requirements-dev.txt", "requirements-flower.txt"
+# Apart from what every process sees: the celery command loads Flower, in workers too, wherever it is installed.
+APART = VENV / "flower"
 
 COMMANDS = {
     "up": ("local.up", [RUNTIME], "run everything on this machine (--once: run the sample and stop)"),
-    "test": ("local.testing", [RUNTIME, DEVELOPMENT], "run the test suite (pytest's arguments)"),
+    "test": ("local.testing", [RUNTIME, DEVELOPMENT, FLOWER], "run the test suite (pytest's arguments)"),
     "manage": ("local.managing", [RUNTIME], "run manage.py beside a running `up`, or on its own"),
     "bench": ("benchmarks", [RUNTIME, DEVELOPMENT], "run the benchmarks"),
     "chaos": ("tests.chaos", [RUNTIME, DEVELOPMENT], "run the fault tests"),
@@ -47,16 +49,15 @@ def main(arguments: list) -> int:
         print(USAGE, file=sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else 2
     module, locks, _ = COMMANDS[arguments[0]]
-    if not HERE.joinpath(*module.split(".")).with_suffix(".py").exists() and not is_package(module):
-        sys.exit(f"dev.py {arguments[0]}: not built yet (there is no {module}).")
     use_new_enough_python()
     name_a_home()
-    prepare(locks)
+    prepare([*locks, FLOWER] if asks_for_flower(arguments) else locks)
     return hand_over(arguments[0], module, arguments[1:])
 
 
-def is_package(module: str) -> bool:
-    return HERE.joinpath(*module.split("."), "__main__.py").exists()
+def asks_for_flower(arguments: list) -> bool:
+    """Also by a beginning of --flower: argparse takes one that no other option has."""
+    return arguments[0] == "up" and any(argument.startswith("--f") for argument in arguments)
 
 
 def use_new_enough_python() -> None:
@@ -82,7 +83,7 @@ def name_a_home() -> None:
 
 
 def prepare(locks: list) -> None:
-    if is_ready(locks):
+    if is_usable() and all(is_installed(lock) for lock in locks):
         return
     with (HERE / ".venv.lock").open("w") as place:
         try:
@@ -95,10 +96,6 @@ def prepare(locks: list) -> None:
         for lock in locks:
             if not is_installed(lock):
                 install(lock)
-
-
-def is_ready(locks: list) -> bool:
-    return is_usable() and all(is_installed(lock) for lock in locks)
 
 
 def is_usable() -> bool:
@@ -148,11 +145,15 @@ def make_venv() -> None:
 def install(lock: str) -> None:
     print(f"Installing {lock} ...", file=sys.stderr)
     started = time.monotonic()
+    options = ["--require-hashes", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check"]
+    if lock == FLOWER:
+        # Emptied first: pip leaves in a target what an older lock put there.
+        stamp_of(lock).unlink(missing_ok=True)
+        shutil.rmtree(str(APART), ignore_errors=True)
+        options += ["--target", str(APART)]
     with tempfile.TemporaryDirectory() as scratch:
-        options = ["--require-hashes", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check"]
         command = [*pip(Path(scratch)), "install", *options, "-r", str(HERE / lock)]
-        environment = {**os.environ, "PIP_USER": "0"}
-        run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PIP_USER": "0"}, check=False)
     if run.returncode != 0:
         sys.exit(f"pip could not install {lock}. Its last lines:\n{last_lines(run.stdout + run.stderr)}")
     stamp_of(lock).write_text(digest_of(lock))

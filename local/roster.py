@@ -1,5 +1,6 @@
 """Which services `up` runs, in which stage, and how each one stops."""
 
+import os
 import signal
 import sys
 from argparse import Namespace
@@ -12,6 +13,9 @@ from local.stack import Environment
 from local.supervisor import Service
 
 SANDBOX, WEB, WORKERS, DISPATCHER, BEAT = range(5)
+
+# Where dev.py installs Flower for `up --flower`: only Flower's own process looks there.
+FLOWER = CHECKOUT / ".venv" / "flower"
 
 # Warm first (the running jobs finish), then cold (they are released), then the kill.
 WORKER_STOP = ((signal.SIGTERM, 30.0), (signal.SIGQUIT, 10.0))
@@ -39,7 +43,7 @@ def roster(
     if options.metrics:
         services.append(_prometheus(options.metrics, options.port, state))
     if options.flower:
-        services.append(_flower(options.flower, {**environment, "FLOWER_BASIC_AUTH": flower_login}))
+        services.append(_flower(options.flower, flower_login, environment))
     return services
 
 
@@ -60,9 +64,11 @@ def _worker(queue: str, size: int, environment: Environment) -> Service:
     return Service(f"worker-{queue}", command, WORKERS, environment, stop=WORKER_STOP)
 
 
-def _flower(port: int, environment: Environment) -> Service:
+def _flower(port: int, login: str, environment: Environment) -> Service:
     command = _celery("flower", "--address=127.0.0.1", f"--port={port}")
-    return Service("flower", command, WEB, environment, ready=listens(port))
+    path = os.pathsep.join(filter(None, [str(FLOWER), os.environ.get("PYTHONPATH")]))
+    own = {"PYTHONPATH": path, "FLOWER_BASIC_AUTH": login}
+    return Service("flower", command, WEB, {**environment, **own}, ready=listens(port))
 
 
 def _prometheus(port: int, web_port: int, state: Path) -> Service:

@@ -16,9 +16,11 @@ from pathlib import Path
 import pip
 import pytest
 
+from local import roster
 from local.place import CHECKOUT
 
 UP = "import sys, tiny; print('up with', tiny.VERSION, sys.argv[1:])"
+FLOWER = "requirements-flower.txt"
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +100,9 @@ def tiny_wheel(directory, version):
     return wheel
 
 
-def lock(checkout, wheel):
+def lock(checkout, wheel, name="requirements.txt"):
     version = wheel.name.split("-")[1]
-    (checkout / "requirements.txt").write_text(f"tiny=={version} --hash=sha256:{digest(wheel.read_bytes())}\n")
+    (checkout / name).write_text(f"tiny=={version} --hash=sha256:{digest(wheel.read_bytes())}\n")
 
 
 def output(process):
@@ -127,6 +129,39 @@ def test_an_unchanged_lock_is_not_installed_again_and_a_changed_one_is(dev, chec
     said = output(dev("up"))
     assert "Installing requirements.txt" in said
     assert "up with 2.0" in said
+
+
+def test_flower_is_installed_apart_when_up_is_asked_for_it(dev, checkout, tmp_path):
+    lock(checkout, tiny_wheel(tmp_path, "2.0"), FLOWER)
+    assert FLOWER not in output(dev("up", "--high", "7"))
+    said = output(dev("up", "--flower=5599"))
+    assert f"Installing {FLOWER}" in said
+    assert "up with 1.0 ['--flower=5599']" in said
+    assert "2.0" in (checkout / ".venv" / "flower" / "tiny.py").read_text()
+    assert "Installing" not in output(dev("up", "--flower=5599"))
+
+
+def test_a_changed_lock_of_flower_leaves_nothing_of_the_old_one_even_if_it_fails(dev, checkout, tmp_path):
+    lock(checkout, tiny_wheel(tmp_path, "2.0"), FLOWER)
+    output(dev("up", "--flower"))
+    old = (checkout / FLOWER).read_text()
+    (checkout / FLOWER).write_text(f"tiny==2.0 --hash=sha256:{'0' * 64}\n")
+    assert f"pip could not install {FLOWER}" in output(dev("up", "--flower"))
+    assert not load(checkout).is_installed(FLOWER)
+    (checkout / FLOWER).write_text(old)
+    assert not load(checkout).is_installed(FLOWER)
+    lock(checkout, tiny_wheel(tmp_path, "3.0"), FLOWER)
+    output(dev("up", "--flower"))
+    assert [path.name for path in (checkout / ".venv" / "flower").glob("*.dist-info")] == ["tiny-3.0.dist-info"]
+
+
+def test_flower_is_only_for_an_up_that_asks_for_it_and_for_the_tests():
+    dev = load(CHECKOUT)
+    asking = (["up", "--flower"], ["up", "--json", "--flower=5599"], ["up", "--flow", "5599"])
+    others = (["up"], ["up", "--high", "7"], ["manage", "dlq", "--filter", "x"], ["test", "--ff"])
+    assert [dev.asks_for_flower(each) for each in (*asking, *others)] == [True] * 3 + [False] * 4
+    assert [name for name, (_, locks, _) in dev.COMMANDS.items() if dev.FLOWER in locks] == ["test"]
+    assert dev.APART == roster.FLOWER
 
 
 def test_two_first_runs_install_once(dev):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from local.place import CHECKOUT, hold, write_private
-from local.roster import roster
+from local.roster import FLOWER, roster
 from local.sample import PEOPLE, write_sample
 from local.stack import project_environment
 from local.up import parse, sandbox_ports
@@ -127,6 +127,14 @@ def test_every_queue_has_a_worker_of_the_asked_size(place):
     }
     assert pools == {"high": "7", "default": "2", "low": "2", "solo": "1", "system": "1"}
     assert "--port=5555" in services[-1].command
+
+
+def test_only_flowers_process_looks_where_flower_is(place, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/the/users")
+    services = roster(parse(["--flower"]), {}, state=place, mailbox=1, gateway=2, flower_login="a:b")
+    paths = {service.name: service.environment.get("PYTHONPATH") for service in services}
+    assert paths.pop("flower") == f"{FLOWER}{os.pathsep}/the/users"
+    assert set(paths.values()) == {None}
 
 
 def test_the_users_own_settings_stand(place, monkeypatch):

@@ -15,17 +15,20 @@ import yaml
 from django.core.management import get_commands
 
 from jobs.models import Worker
+from local.roster import FLOWER
 from tests.fleet import ROOT
 from tests.operations.shows.image import RELEASES, Image, answers_as_the_container_would, build, instructions, without
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
-OURS = {name: service for name, service in SERVICES.items() if service["image"] == "switchyard"}
+OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+STAGES = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", DOCKERFILE, re.MULTILINE)
 EXAMPLE = (ROOT / ".env.example").read_text()
 SOURCE = "".join(path.read_text() for path in (ROOT / "config").glob("*.py"))
 # Of Flower and of uvicorn.
 NOT_OURS = {"FLOWER_BASIC_AUTH", "FORWARDED_ALLOW_IPS"}
+WITH_FLOWER = {"PYTHONPATH": str(FLOWER)}
 WORKERS = {"worker_high", "worker_default", "worker_low", "worker_solo"}
 PROCESSES = WORKERS | {"migrate", "web", "beat", "dispatcher", "watch", "flower"}
 THEIRS = {"postgres", "redis", "prometheus", "grafana", "mail"}
@@ -45,10 +48,12 @@ def test_the_file_follows_the_compose_specification() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_every_service_is_there_and_ours_are_one_image() -> None:
+def test_every_service_is_there_and_ours_are_one_image_but_flowers() -> None:
     assert SERVICES.keys() == PROCESSES | THEIRS
     assert OURS.keys() == PROCESSES
-    assert all(service["build"] == "." for service in OURS.values())
+    built = {name: (service["image"], service["build"]) for name, service in OURS.items()}
+    assert built.pop("flower") == ("switchyard-flower", {"context": ".", "target": "flower"})
+    assert set(built.values()) == {("switchyard", ".")}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -61,7 +66,8 @@ def test_every_command_of_ours_exists(name: str) -> None:
     if program == "celery":
         done = subprocess.run(
             [sys.executable, "-m", "celery", "-A", "config", rest[2], "--help"],
-            cwd=ROOT, env={**os.environ, "DEBUG": "1"}, capture_output=True, text=True, check=False,
+            cwd=ROOT, env={**os.environ, "DEBUG": "1", **(WITH_FLOWER if name == "flower" else {})},
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
         options = {word.partition("=")[0] for word in rest[3:] if word.startswith("-")}
         assert done.returncode == 0, done.stderr
@@ -144,19 +150,37 @@ def test_mounted_files_exist() -> None:
             assert source in COMPOSE["volumes"] if not source.startswith(".") else (ROOT / source).is_dir()
 
 
-def test_the_image_installs_the_hashed_lock_and_runs_without_root() -> None:
+def test_the_image_installs_the_hashed_locks_and_runs_without_root() -> None:
     assert "--require-hashes --only-binary :all: -r /build/requirements.txt" in DOCKERFILE
-    assert DOCKERFILE.count("\nFROM ") == 2
+    assert "--require-hashes --only-binary :all: --target /flower -r /build/requirements-flower.txt" in DOCKERFILE
     assert re.search(r"^USER switchyard$", DOCKERFILE, re.MULTILINE)
     for source in re.findall(r"^COPY (?!--from)(\S+)", DOCKERFILE, re.MULTILINE):
         assert (ROOT / source).exists()
+
+
+def test_only_flowers_image_has_flower_and_the_one_built_without_a_target_is_the_apps() -> None:
+    names = [name for _, name in STAGES]
+    assert names == ["build", "app", "flower", ""] and [base for base, _ in STAGES[2:]] == ["app", "app"]
+    app, flower, last = re.split(r"^FROM .*$", DOCKERFILE, flags=re.MULTILINE)[2:]
+    assert "flower" not in app and last.strip() == ""
+    assert "COPY --from=build /flower /flower\nENV PYTHONPATH=/flower\n" in flower
+
+
+def test_flower_and_the_workers_are_pinned_to_the_same_versions() -> None:
+    """Flower's process sees both locks, and its own first."""
+    flower, everything = (
+        dict(re.findall(r"^([\w.-]+)\S*==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
+        for name in ("requirements-flower.txt", "requirements.txt")
+    )
+    assert flower.keys() - everything.keys() == {"flower", "humanize", "pytz", "tornado"}
+    assert {name: everything[name] for name in flower.keys() & everything.keys()}.items() <= flower.items()
 
 
 def test_the_script_that_follows_the_dockerfile_knows_what_is_in_it() -> None:
     """It needs root and minutes, so it is run by hand: `python -m tests.operations.shows.image`."""
     found = list(instructions(DOCKERFILE))
     assert {word for word, _ in found} == {"FROM", "COPY", "RUN", "WORKDIR", "ENV", "USER", "EXPOSE", "CMD"}
-    bases = [rest for word, rest in found if word == "FROM"]
+    bases = {base for base, _ in STAGES} - {name for _, name in STAGES}
     assert all(re.search(rf"^python:({'|'.join(RELEASES)})-", base) for base in bases)
     leave_out = without(ROOT, (ROOT / ".dockerignore").read_text().split())
     assert leave_out(str(ROOT), ["tests", ".env", "jobs", "__pycache__"]) == {"tests", ".env", "__pycache__"}
@@ -189,13 +213,18 @@ def bare_root(place: Path) -> Image:
 
 @pytest.mark.skipif(not may_mount(), reason="Only root may make a root file system.")
 def test_the_steps_of_the_image_in_a_bare_root_and_its_answers_as_its_user() -> None:
-    """All but the base image and the installation of the lock, for which this environment stands in."""
+    """All but the base image and the installation of the locks, for which this environment stands in."""
     with TemporaryDirectory() as directory:
         place = Path(directory)
         place.chmod(0o755)
         (place / "build").mkdir()
         (place / "build" / "venv").symlink_to(sys.prefix)
+        (place / "build" / "flower").symlink_to(FLOWER)
         (place / "root").mkdir()
-        last_stage = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
-        image = build(last_stage, lambda _: bare_root(place / "root"), build=Image(place / "build"))
+        stages = {"build": Image(place / "build")}
+        from_app = DOCKERFILE[re.search(r"^FROM .* AS app$", DOCKERFILE, re.MULTILINE).start() :]  # type: ignore[union-attr]
+        image = build(from_app, lambda _: bare_root(place / "root"), stages)
         assert answers_as_the_container_would(image)
+        for name, code in {"app": 2, "flower": 0}.items():
+            asked = stages[name].inside([*stages["flower"].command, "--help"], user=image.user, DEBUG="1")
+            assert subprocess.run(asked, capture_output=True, check=False).returncode == code

@@ -17,11 +17,10 @@ import yaml
 from django.conf import settings
 from django.db import connection
 from django.test import Client
-from flower.options import options as flower_options
-from tornado.options import Error
 
 from config import env
 from local.readiness import free_port
+from local.roster import FLOWER
 from local.valkey import Valkey
 from tests.fleet import ROOT
 from tests.operations.test_deployment import COMPOSE, EXAMPLE, SERVICES, words
@@ -160,13 +159,16 @@ def test_uvicorn_takes_its_options() -> None:
     assert (taken["host"], taken["port"], taken["app"]) == ("0.0.0.0", 8000, "config.asgi:application")
 
 
-def test_flower_takes_its_options_and_its_variables() -> None:
+def test_flower_takes_its_options_and_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It is not in the environment of these tests, as it is not in that of the workers.
+    monkeypatch.syspath_prepend(FLOWER)
+    options, error = import_module("flower.options").options, import_module("tornado.options").Error
     given = words("flower")[4:]
-    assert flower_options.parse_command_line(["flower", *given], final=False) == []
-    with pytest.raises(Error):
-        flower_options.parse_command_line(["flower", "--no-such-option=1"], final=False)
+    assert options.parse_command_line(["flower", *given], final=False) == []
+    with pytest.raises(error):
+        options.parse_command_line(["flower", "--no-such-option=1"], final=False)
     asked = {name.removeprefix("FLOWER_").lower() for name in SERVICES["flower"]["environment"] if "FLOWER_" in name}
-    assert asked == {"basic_auth"} and all(name in flower_options for name in asked)
+    assert asked == {"basic_auth"} and all(name in options for name in asked)
 
 
 def option(service: str, name: str) -> str:

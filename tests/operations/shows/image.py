@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -75,22 +75,22 @@ def main() -> None:
     place.chmod(0o755)
     try:
         debian = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else place / "debian"
-        image = build((ROOT / "Dockerfile").read_text(), lambda base: started_from(base, debian, place))
+        image = build((ROOT / "Dockerfile").read_text(), lambda base: started_from(base, debian, place), {})
         say(f"built; {image.user} runs {shlex.join(image.command)} on a read-only root")
         sys.exit(0 if answers_as_the_container_would(image) else 1)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def build(dockerfile: str, start: Callable[[str], Image], **stages: Image) -> Image:
-    """Follow the instructions; the last stage is the image. `stages` are there already."""
+def build(dockerfile: str, start: Callable[[str], Image], stages: dict[str, Image]) -> Image:
+    """Follow the instructions; the last stage is the image. What `stages` holds is there already; the rest joins it."""
     image = Image(ROOT)
     for word, rest in instructions(dockerfile):
         say(f"{word} {rest[:100]}")
         match word:
             case "FROM":
                 base, _, name = rest.partition(" AS ")
-                image = stages[name or "last"] = start(base)
+                image = stages[name or "last"] = on_top_of(stages[base]) if base in stages else start(base)
             case "COPY":
                 copy(rest, image, stages)
             case "RUN":
@@ -131,6 +131,12 @@ def started_from(base: str, debian: Path, place: Path) -> Image:
         if Path(path).exists():
             shutil.copy(path, stage / path.lstrip("/"))
     return Image(stage)
+
+
+def on_top_of(stage: Image) -> Image:
+    root = tempfile.mkdtemp(dir=stage.root.parent)
+    subprocess.run(["cp", "-a", "--reflink=auto", f"{stage.root}/.", root], check=True)
+    return replace(stage, root=Path(root), environment=dict(stage.environment))
 
 
 def copy(rest: str, image: Image, stages: dict[str, Image]) -> None:
