@@ -7,17 +7,22 @@ as a database error hours later: they are refused by name, or cleaned, before a 
 import json
 import math
 import re
+from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import Any
 
 from jobs.errors import InvalidJob
 
 MAX_DEPTH = 100
 LARGEST_NUMBER = 10**4300
-# Made once: json.dumps makes an encoder a call. What comes here has been checked, also for depth.
-# Keys are sorted so that one payload has one text, whoever wrote it (jobs.drafting.Draft.fingerprint).
-_encode = json.JSONEncoder(
+# What comes here has been checked, also for depth. Keys are sorted so that one payload has one text, whoever wrote
+# it (jobs.drafting.Draft.fingerprint).
+_encoder = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, sort_keys=True, separators=(",", ":")
-).encode
+)
+# Made once: JSONEncoder makes another one for every text (CPython's json/encoder.py, iterencode).
+_parts = c_make_encoder and c_make_encoder(
+    None, _encoder.default, encode_basestring, None, ":", ",", _encoder.sort_keys, False, _encoder.allow_nan
+)
 UNSTORABLE_TEXT = re.compile("[\x00\ud800-\udfff]")
 ESCAPED_NUL = r"\u0000"
 LEAVES = frozenset((str, int, float, bool, type(None)))
@@ -57,6 +62,10 @@ def clean(text: str, *, limit: int) -> str:
 def escape(key: Any) -> str:
     """A key as a part of a JSON Pointer."""
     return str(key).replace("~", "~0").replace("/", "~1")
+
+
+def _encode(value: Any) -> str:
+    return "".join(_parts(value, 0)) if _parts else _encoder.encode(value)
 
 
 def _plain_text(value: Any) -> str | None:

@@ -1,5 +1,6 @@
 """What a JSON column would choke on is refused by name, before anything is written."""
 
+import json
 from typing import Any
 
 import pytest
@@ -73,3 +74,17 @@ def test_foreign_text_is_cleaned_and_cut_in_the_middle() -> None:
 def test_text_that_is_no_text_is_named() -> None:
     with pytest.raises(InvalidJob, match="must be a string, not int"):
         check_text(5, field="/tags/0", limit=10)
+
+
+@given(value=JSON)
+def test_the_text_is_that_of_json_itself(value: Any) -> None:
+    try:
+        text = dumps(value, field="/p", limit=10_000)
+    except InvalidJob:
+        return
+    assert text == json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+@pytest.mark.parametrize("value", [{"a": r"\u0000"}, {"é": "ü"}, {"a": (1, "b")}, {"a": {"b": [{}, []]}}, [2**80], "x"])
+def test_what_looks_odd_but_is_sound_is_stored_as_it_is(value: Any) -> None:
+    assert json.loads(dumps(value, field="/p", limit=1000)) == json.loads(json.dumps(value))
