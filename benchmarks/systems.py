@@ -62,8 +62,8 @@ SYSTEMS = [
         jobs=4000,
         promise="result recorded",
     ),
-    _switchyard("each", 6000, _worker("one", 1), _worker("two", 1), shape=", 2 x -c 1"),
-    _switchyard("each", 6000, _worker("both", 2), shape=", -c 2"),
+    _switchyard("each", 8000, _worker("one", 1), _worker("two", 1), shape=", 2 x -c 1"),
+    _switchyard("each", 8000, _worker("both", 2), shape=", -c 2"),
     _switchyard("batch", 150_000, _worker("both", 2)),
     System(
         "django-tasks-db",

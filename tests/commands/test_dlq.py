@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from io import StringIO
 from typing import Any
 
@@ -62,7 +63,7 @@ def test_list_without_a_terminal_is_one_line_a_letter() -> None:
 
 
 def test_show_tells_the_whole_story_with_secrets_masked(monkeypatch: pytest.MonkeyPatch) -> None:
-    hiding = policies.Policy(**vars(policies.policy("always_fails")) | {"redacted": ("message",)})
+    hiding = replace(policies.policy("always_fails"), redacted=("message",))
     monkeypatch.setitem(policies._load(policies.Path(policies.settings.POLICIES_FILE)), "always_fails", hiding)
     letter = make_letter("s3cret", key="order-1")
     told = json.loads(dlq("show", letter.pk, "--json"))

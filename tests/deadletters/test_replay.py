@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from django.db import IntegrityError
 
@@ -68,7 +70,7 @@ def test_an_edited_payload_runs_and_both_versions_are_kept() -> None:
 
 
 def test_labels_follow_an_edited_payload_and_tags_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    with_search = policies.Policy(**vars(policies.policy("flaky")) | {"searchable": ("failures",)})
+    with_search = replace(policies.policy("flaky"), searchable=("failures",))
     loaded = policies._load(policies.Path(policies.settings.POLICIES_FILE))
     monkeypatch.setitem(loaded, "flaky", with_search)
     letter = exhaust(make_job("flaky", {"failures": 50}, tags=["vip"]))

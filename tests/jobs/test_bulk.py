@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from jobs.bulk import submit_in_chunks, submit_many
 from jobs.drafting import Draft, draft
 from jobs.errors import JobExists, KeyReused
+from jobs.ids import uuid7
 from jobs.models import IdempotencyKey, Job
 from jobs.submission import submit
 
@@ -46,6 +47,24 @@ def test_submitting_the_same_keys_again_makes_nothing(broker: redis.Redis) -> No
     assert [each.job_id for each in again[:50]] == [each.job_id for each in first]
     assert [each.replayed for each in again] == [True] * 50 + [False] * 10
     assert Job.objects.count() == broker.llen("default") == 60
+
+
+def test_keys_known_further_on_are_answered_and_the_new_ones_before_them_written(broker: redis.Redis) -> None:
+    """The first key is new, so all are tried at once; what that had written by then is gone."""
+    some = list(drafts(10, keyed=True))
+    first = submit_many(some[5:])
+    again = submit_many(drafts(10, keyed=True))
+    assert [each.replayed for each in again] == [False] * 5 + [True] * 5
+    assert [each.job_id for each in again[5:]] == [each.job_id for each in first]
+    assert Job.objects.count() == IdempotencyKey.objects.count() == broker.llen("default") == 10
+
+
+def test_a_known_key_is_answered_whatever_id_comes_with_it(broker: redis.Redis) -> None:
+    known = draft("flaky", {"failures": 0}, key="z", job_id=uuid7())
+    submit_many([known])
+    new, again = submit_many([draft("flaky", {"failures": 0}, key="a"), known])
+    assert (new.replayed, again.replayed, again.job_id) == (False, True, known.id)
+    assert Job.objects.count() == 2
 
 
 def test_a_key_twice_in_one_chunk_is_one_job(broker: redis.Redis) -> None:
