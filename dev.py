@@ -91,7 +91,8 @@ def prepare(locks: list) -> None:
         except BlockingIOError:
             print("Another dev.py is installing; waiting for it ...", file=sys.stderr)
             flock(place, LOCK_EX)
-        if not is_usable():
+        # pip leaves in an environment what a lock has dropped.
+        if not is_usable() or (stamp_of(RUNTIME).exists() and not is_installed(RUNTIME)):
             make_venv()
         for lock in locks:
             if not is_installed(lock):

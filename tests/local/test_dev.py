@@ -125,10 +125,13 @@ def test_a_first_run_fetches_pip_installs_the_lock_and_hands_over(dev):
 def test_an_unchanged_lock_is_not_installed_again_and_a_changed_one_is(dev, checkout, tmp_path):
     output(dev("up"))
     assert "Installing" not in output(dev("up"))
+    dropped = checkout / ".venv" / "dropped-by-the-lock"
+    dropped.touch()
     lock(checkout, tiny_wheel(tmp_path, "2.0"))
     said = output(dev("up"))
     assert "Installing requirements.txt" in said
     assert "up with 2.0" in said
+    assert not dropped.exists()
 
 
 def test_flower_is_installed_apart_when_up_is_asked_for_it(dev, checkout, tmp_path):
