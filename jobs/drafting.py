@@ -23,6 +23,8 @@ from jobs.policies import Policy
 from jobs.states import State
 from jobs.storable import check_text, dumps
 
+# Asking Django for it takes longer than the check.
+PAYLOAD_LIMIT = settings.PAYLOAD_LIMIT_BYTES
 MAX_TAGS = 20
 LABEL_LENGTH = 300
 
@@ -32,6 +34,7 @@ class Draft:
     """Everything an INSERT needs. `queue` is where it goes, `asked_queue` what the caller said (or nothing)."""
 
     id: UUID
+    id_text: str
     task: str
     policy: Policy
     payload: dict[str, Any]
@@ -135,11 +138,12 @@ def draft(
     """
     task = task if getattr(task, "is_job", False) else registry.find(task)
     given = _payload(payload)
-    text = dumps(given, field="/payload", limit=settings.PAYLOAD_LIMIT_BYTES)
+    text = dumps(given, field="/payload", limit=PAYLOAD_LIMIT)
     registry.check(task, text)
-    rules = task.policy
+    rules, own_id = task.policy, _uuid(job_id)
     return Draft(
-        id=_uuid(job_id),
+        id=own_id,
+        id_text=str(own_id),
         task=task.name,
         policy=rules,
         payload=given,
@@ -160,6 +164,8 @@ def draft(
 def _payload(payload: Any) -> dict[str, Any]:
     if payload is None:
         return {}
+    if type(payload) is dict:
+        return payload.copy()
     if not isinstance(payload, Mapping):
         raise InvalidJob("/payload", f"must be an object of arguments by name, not {type(payload).__name__}")
     return dict(payload)

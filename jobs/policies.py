@@ -11,6 +11,8 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 
 RATE = re.compile(r"^([1-9]\d*)/([smh])$")
 SECONDS_PER = {"s": 1, "m": 60, "h": 3600}
@@ -73,13 +75,13 @@ class Problem:
 
 def policy(task: str) -> Policy:
     """The policy in force for a task; tasks without a table of their own get [default]."""
-    policies = _load(settings.POLICIES_FILE)
-    return policies.get(task, policies["default"])
+    policies = _in_force()
+    return policies.get(task) or policies["default"]
 
 
 def tables() -> list[str]:
     """The tasks that have a table of their own."""
-    return [name for name in _load(settings.POLICIES_FILE) if name != "default"]
+    return [name for name in _in_force() if name != "default"]
 
 
 def batch_tasks() -> list[str]:
@@ -89,7 +91,7 @@ def batch_tasks() -> list[str]:
 
 def longest_hard_limit() -> float:
     """Seconds; Redis must not hand a ticket out again before this has passed."""
-    return max(each.hard_limit for each in _load(settings.POLICIES_FILE).values())
+    return max(each.hard_limit for each in _in_force().values())
 
 
 def problems(path: Path) -> list[Problem]:
@@ -108,6 +110,17 @@ def unknown_tasks(path: Path, known_tasks: set[str]) -> list[Problem]:
     text = path.read_text(encoding="utf-8")
     names = tomllib.loads(text).keys() - known_tasks - {"default"}
     return [Problem(_line(text, name), f"[{name}] names no registered task") for name in sorted(names)]
+
+
+@cache
+def _in_force() -> dict[str, Policy]:
+    """Kept, because asking Django for a setting takes as long as all else that a look-up does."""
+    return _load(settings.POLICIES_FILE)
+
+
+@receiver(setting_changed)
+def _forget(**_: Any) -> None:
+    _in_force.cache_clear()
 
 
 @cache

@@ -129,6 +129,6 @@ def _check_number(value: float, field: str) -> None:
 
 
 def _check_characters(text: str, field: str) -> None:
-    if found := UNSTORABLE_TEXT.search(text):
+    if (not text.isascii() or "\x00" in text) and (found := UNSTORABLE_TEXT.search(text)):
         name = "a NUL character" if found[0] == "\x00" else "a lone surrogate"
         raise InvalidJob(field, f"contains {name}, which cannot be stored")

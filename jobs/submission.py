@@ -215,9 +215,9 @@ def _alone(statement: str) -> str:
 def patience() -> Iterator[None]:
     """A lock time-out for the statements inside, put back afterwards; an error's savepoint puts it back too."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('lock_timeout')")
-        [before] = cursor.fetchone()
-        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(settings.KEY_PATIENCE_MS)])
+        patience = str(settings.KEY_PATIENCE_MS)
+        cursor.execute("SELECT current_setting('lock_timeout'), set_config('lock_timeout', %s, true)", [patience])
+        [before, _] = cursor.fetchone()
         yield
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
 

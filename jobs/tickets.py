@@ -104,9 +104,14 @@ def message(ticket: Ticket) -> str:
 
 def text(job: UUID, task: str, queue: str) -> str:
     """A ticket as kombu's Redis transport stores it: Celery's message protocol 2, base64 body."""
-    *before, after = _template(task, queue)
     # Unique is enough for a tag; the operating system's randomness would cost a call for every ticket.
-    return f"{str(job).join(before)}{_tags.getrandbits(128):032x}{after}"
+    return first_text(str(job), task, queue, tag=f"{_tags.getrandbits(128):032x}")
+
+
+def first_text(job: str, task: str, queue: str, *, tag: str = "") -> str:
+    """The text of the first ticket a job gets; its id is unique enough for the tag of that one."""
+    *before, after = _template(task, queue)
+    return f"{job.join(before)}{tag or job}{after}"
 
 
 @cache

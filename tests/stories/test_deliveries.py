@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import override_settings
 from django.utils import timezone
 
 from config import settings as shipped
@@ -38,8 +39,7 @@ def _running(delivery: str, fleet: Fleet, tmp_path_factory: Any) -> Iterator[Non
         text.replace("[slow]", "[slow]\nsoft_limit = 90").replace("[flaky]", "[flaky]\nsoft_limit = 30")
     )
     fleet.environment["POLICIES_FILE"] = str(policies)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("django.conf.settings.POLICIES_FILE", policies)
+    with override_settings(POLICIES_FILE=policies):
         for name in ("dispatcher", "w"):
             if name in fleet.processes:
                 fleet.kill(name)
