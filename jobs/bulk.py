@@ -3,25 +3,28 @@
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import compress, islice
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
-from django.conf import settings
-from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db import IntegrityError, connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from api.prepared import on_django
 from jobs import tickets
+from jobs.bulk_keys import owners, win_keys
+from jobs.copying import Meanwhile, Row, copy_rows
 from jobs.doorbell import Bell
 from jobs.drafting import Draft
 from jobs.errors import JobExists, KeyBusy, KeyReused
 from jobs.models import IdempotencyKey
 from jobs.noting import tell_on_commit
 from jobs.states import State
-from jobs.submission import KEY_TAKEN_OVER, LOCK_NOT_AVAILABLE, patience, publish_on_commit, refuse_when_full
+from jobs.submission import publish_on_commit, refuse_when_full
 from jobs.tickets import Ticket
 
 logger = logging.getLogger("jobs")
@@ -30,35 +33,7 @@ COLUMNS = (
     "id", "task", "queue", "payload", "state", "attempt", "retries", "max_retries", "deaths", "max_deaths",
     "created_at", "run_at", "expires_at", "dispatched_at", "dispatch_no", "callback_url", "tags", "schedule", "trace",
 )  # fmt: skip
-
 DISPATCH_NO = COLUMNS.index("dispatch_no")
-KEY_COLUMNS = ("job_id", "scope", "key", "fingerprint", "created_at", "expires_at")
-
-# The same rule as for one key (jobs.submission), for a sorted list of them.
-_WIN_KEYS = f"""
-WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
-wanted AS MATERIALIZED (
-  SELECT * FROM unnest(%(ids)s::uuid[], %(scopes)s::text[], %(keys)s::text[], %(fingerprints)s::bytea[])
-           AS w(job_id, scope, key, fingerprint)
-), won AS (
-  INSERT INTO jobs_idempotencykey AS held (job_id, scope, key, fingerprint, created_at, expires_at)
-  SELECT job_id, scope, key, fingerprint, now, now + make_interval(secs => %(ttl)s) FROM wanted, clock
-  ON CONFLICT (scope, key) DO UPDATE
-    SET job_id = EXCLUDED.job_id, fingerprint = EXCLUDED.fingerprint,
-        created_at = EXCLUDED.created_at, expires_at = EXCLUDED.expires_at
-    WHERE held.expires_at <= EXCLUDED.created_at AND NOT EXISTS (
-      SELECT FROM jobs_job AS j WHERE j.id = held.job_id AND j.state NOT IN ('SUCCESS', 'REVOKED'))
-  RETURNING job_id, scope, key
-), told AS (
-  INSERT INTO jobs_event (at, job_id, verb, actor, reason, details)
-  SELECT clock_timestamp(), job.id, '{KEY_TAKEN_OVER}', '', '', '{{}}'
-    FROM won JOIN jobs_idempotencykey AS before USING (scope, key) JOIN jobs_job AS job ON job.id = before.job_id
-)
-SELECT job_id FROM won
-"""
-
-
-Row = tuple[Any, ...]
 BY_KEY = attrgetter("scope", "key")
 
 
@@ -84,28 +59,70 @@ def submit_many(wanted: Iterable[Draft], *, atomic: bool = True) -> list[Written
         return written
 
 
-def submit_in_chunks(wanted: Iterable[Draft], *, size: int = CHUNK) -> Iterator[list[Written]]:
+def submit_in_chunks(
+    wanted: Iterable[Draft], *, size: int = CHUNK, read_ahead: bool = False
+) -> Iterator[list[Written]]:
     """Write an endless supply of drafts in constant memory; each chunk commits by itself unless the caller has a
-    transaction open."""
+    transaction open, and is then handed out.
+
+    `read_ahead` takes the next chunk from `wanted` while PostgreSQL writes this one, a tenth faster, on a connection
+    of its own; not inside the caller's transaction. It is for a supply that does not wait for anything, since this
+    chunk waits with it. What the supply raises then leaves this chunk unwritten as well.
+    """
     source = iter(wanted)
+    if read_ahead and connection.get_autocommit():
+        yield from _while_reading_ahead(source, size)
     while chunk := list(islice(source, size)):
         with transaction.atomic():
-            yield _write_chunk(chunk)
+            written = _write_chunk(chunk)
+        yield written
 
 
-def _write_chunk(chunk: Sequence[Draft]) -> list[Written]:
-    """While PostgreSQL takes in the keys, rows are made ready; while it takes in the rows, their tickets."""
+def _while_reading_ahead(source: Iterator[Draft], size: int) -> Iterator[list[Written]]:
+    """On a connection of its own, since the source may use Django's at any time, or have a cursor open on it."""
+    chunk = list(islice(source, size))
+    with closing(connections.create_connection("default")) as our_own:
+        while chunk:
+            ahead: list[Draft] = []
+            read_on = partial(_read_on, source, ahead, connections["default"])
+            with _django_using(our_own), transaction.atomic():
+                written = _write_chunk(chunk, read_on)
+            yield written
+            chunk = ahead + list(islice(source, size - len(ahead)))
+
+
+def _read_on(source: Iterator[Draft], ahead: list[Draft], usual: BaseDatabaseWrapper, upto: int) -> None:
+    with _django_using(usual):
+        ahead.extend(islice(source, max(0, upto - len(ahead))))
+
+
+@contextmanager
+def _django_using(this: BaseDatabaseWrapper) -> Iterator[None]:
+    usual = connections["default"]
+    connections["default"] = this
+    try:
+        yield
+    finally:
+        connections["default"] = usual
+
+
+def _write_chunk(chunk: Sequence[Draft], read_on: Callable[[int], None] = lambda upto: None) -> list[Written]:
+    """While PostgreSQL takes in the keys, rows are made ready; while it takes in the rows, their tickets.
+
+    In the first case there is time for about a quarter of the next chunk, in the second for all of it.
+    """
     refuse_when_full(chunk)
     now, rows = _clock(), list[Row]()
     firsts = _first_of_each_key(chunk)
-    lost = _win_keys(sorted(firsts.values(), key=BY_KEY), now, lambda: rows.extend(_rows(chunk, now)))
+    meanwhile = Meanwhile(lambda: rows.extend(_rows(chunk, now)), lambda: read_on(len(chunk) // 4))
+    lost = win_keys(sorted(firsts.values(), key=BY_KEY), now, meanwhile)
     rows = rows or list(_rows(chunk, now))
     if not lost and len(firsts) == sum(each.key is not None for each in chunk):
-        _copy(chunk, rows, now)
+        _copy(chunk, rows, now, read_on)
         return [Written(each.id) for each in chunk]
     is_new = [each.key is None or (firsts[each.scope, each.key] is each and each.id not in lost) for each in chunk]
-    _copy(list(compress(chunk, is_new)), list(compress(rows, is_new)), now)
-    known = _earlier_jobs(chunk)
+    _copy(list(compress(chunk, is_new)), list(compress(rows, is_new)), now, read_on)
+    known = owners(chunk)
     return [Written(each.id) if new else _replay(each, known) for each, new in zip(chunk, is_new, strict=True)]
 
 
@@ -117,64 +134,21 @@ def _first_of_each_key(chunk: Sequence[Draft]) -> dict[tuple[str, str], Draft]:
     return firsts
 
 
-def _win_keys(drafts: list[Draft], now: datetime, meanwhile: Callable[[], None]) -> set[UUID]:
-    """Write the keys; the ids of those drafts whose key another job has.
-
-    Sorted, so that two chunks with the same keys wait for each other instead of deadlocking. By COPY,
-    which takes a third of the time, as long as every key is new.
-    """
-    if not drafts:
-        return set()
-    try:
-        with transaction.atomic(), patience():
-            _copy_keys(drafts, now, meanwhile)
-            return set()
-    except IntegrityError:
-        return {each.id for each in drafts} - _win_some_keys(drafts)
-    except OperationalError as error:
-        raise _busy_or(error, drafts[0]) from None
-
-
-def _copy_keys(drafts: list[Draft], now: datetime, meanwhile: Callable[[], None]) -> None:
-    times = str(now), str(now + timedelta(seconds=settings.KEY_TTL_SECONDS))
-    rows = [(each.id.hex, each.scope, each.key, each.fingerprint, *times) for each in drafts]
-    _copy_rows("jobs_idempotencykey", KEY_COLUMNS, rows, meanwhile)
-
-
-def _win_some_keys(drafts: list[Draft]) -> set[UUID]:
-    values = {
-        "ids": [each.id for each in drafts],
-        "scopes": [each.scope for each in drafts],
-        "keys": [each.key for each in drafts],
-        "fingerprints": [each.fingerprint for each in drafts],
-        "ttl": settings.KEY_TTL_SECONDS,
-    }
-    try:
-        with transaction.atomic(), patience():
-            return {row[0] for row in on_django(_WIN_KEYS, values)}
-    except OperationalError as error:
-        raise _busy_or(error, drafts[0]) from None
-
-
-def _busy_or(error: OperationalError, first: Draft) -> Exception:
-    """What a caller learns when waiting for another transaction's keys took too long, or something else failed."""
-    busy = getattr(error.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE
-    return KeyBusy(str(first.key)) if busy else error
-
-
-def _copy(drafts: Sequence[Draft], rows: Sequence[Row], now: datetime) -> None:
+def _copy(drafts: Sequence[Draft], rows: Sequence[Row], now: datetime, read_on: Callable[[int], None]) -> None:
     """Rows and labels by COPY; a ticket each for those that are due."""
     if not drafts:
         return
     out: list[Ticket | Bell] = []
+    meanwhile = Meanwhile(lambda: out.extend(_tickets(drafts, rows)), lambda: read_on(len(drafts)))
     try:
-        with transaction.atomic():
-            _copy_rows("jobs_job", COLUMNS, rows, lambda: out.extend(_tickets(drafts, rows)))
-            labels = [(each.id, label) for each in drafts for label in each.labels()]
-            if labels:
-                _copy_rows("jobs_joblabel", ("job_id", "label"), labels)
+        copy_rows("jobs_job", COLUMNS, rows, meanwhile)
     except IntegrityError as error:
+        if meanwhile.has_failed:
+            raise
         raise JobExists(str(error.__cause__).partition("DETAIL:")[2].strip()) from None
+    labels = [(each.id, label) for each in drafts for label in each.labels()]
+    if labels:
+        copy_rows("jobs_joblabel", ("job_id", "label"), labels)
     tell_on_commit(partial(_tell, len(drafts), drafts[0].id, drafts[-1].id))
     out += {each.bell for each in drafts if each.bell is not None and _is_due(each, now)}
     if out:
@@ -185,7 +159,7 @@ def _tickets(drafts: Sequence[Draft], rows: Sequence[Row]) -> Iterator[Ticket]:
     for each, row in zip(drafts, rows, strict=True):
         if row[DISPATCH_NO]:
             queue = each.ticket_queue
-            yield Ticket(each.id, each.task, queue, tickets.text(each.id, each.task, queue))
+            yield Ticket(each.id, each.task, queue, tickets.first_text(each.id_text, each.task, queue))
 
 
 def _tell(count: int, first: UUID, last: UUID) -> None:
@@ -208,33 +182,15 @@ def _row(now: datetime, moment: str, wanted: Draft, ticketed: bool) -> Row:
     run_at = wanted.run_at or (now + timedelta(seconds=wanted.delay) if wanted.delay else moment)
     trace = json.dumps(wanted.trace) if wanted.trace is not None else None
     return (
-        wanted.id.hex, wanted.task, wanted.queue, wanted.payload_text, "PENDING", 0, 0, wanted.policy.max_retries, 0,
+        wanted.id_text, wanted.task, wanted.queue, wanted.payload_text, "PENDING", 0, 0, wanted.policy.max_retries, 0,
         wanted.policy.max_deaths, moment, run_at, wanted.expires_at, moment if ticketed else None, int(ticketed),
         wanted.callback_url, list(wanted.tags) or "{}", wanted.schedule, trace,
     )  # fmt: skip
 
 
-def _copy_rows(
-    table: str, columns: Sequence[str], rows: Iterable[Row], meanwhile: Callable[[], None] = lambda: None
-) -> None:
-    """Send the rows, then do something else until PostgreSQL has taken them in."""
-    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
-    with connection.wrap_database_errors, connection.connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for row in rows:
-            copy.write_row(row)
-        meanwhile()
-
-
 def _clock() -> datetime:
     [(now,)] = on_django("SELECT clock_timestamp()", {})
     return now
-
-
-def _earlier_jobs(chunk: Sequence[Draft]) -> dict[tuple[str, str], IdempotencyKey]:
-    """The keys' present owners, this chunk's own first ones among them."""
-    asked = {(each.scope, each.key) for each in chunk if each.key is not None}
-    keys = IdempotencyKey.objects.filter(key__in={key for _, key in asked}, scope__in={scope for scope, _ in asked})
-    return {(row.scope, row.key): row for row in keys}
 
 
 def _replay(wanted: Draft, known: dict[tuple[str, str], IdempotencyKey]) -> Written:

@@ -55,7 +55,8 @@ def window() -> None:
 
 
 def bulk(payloads) -> None:
-    for _ in submit_in_chunks(draft(TASK, payload, key=str(uuid4())) for payload in payloads):
+    drafts = (draft(TASK, payload, key=str(uuid4())) for payload in payloads)
+    for _ in submit_in_chunks(drafts, read_ahead=True):
         pass
 
 

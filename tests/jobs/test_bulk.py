@@ -1,18 +1,20 @@
 """Many jobs at once: the same contract as one at a time."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
 
 import pytest
 import redis
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
-from jobs.bulk import submit_in_chunks, submit_many
+from jobs.bulk import Written, submit_in_chunks, submit_many
 from jobs.drafting import Draft, draft
-from jobs.errors import JobExists, KeyReused
+from jobs.errors import InvalidJob, JobExists, KeyReused
 from jobs.ids import uuid7
-from jobs.models import IdempotencyKey, Job
+from jobs.models import Event, IdempotencyKey, Job
 from jobs.submission import submit
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -107,7 +109,99 @@ def test_an_endless_supply_is_written_chunk_by_chunk(broker: redis.Redis) -> Non
     chunks = submit_in_chunks(endless(), size=10)
     assert [len(next(chunks)) for _ in range(3)] == [10, 10, 10]
     chunks.close()
-    assert Job.objects.count() >= 20
+    assert Job.objects.count() == broker.llen("default") == 30
+
+
+@pytest.mark.parametrize("read_ahead", [False, True])
+def test_what_is_handed_out_is_committed(broker: redis.Redis, read_ahead: bool) -> None:
+    with ThreadPoolExecutor(1) as elsewhere:
+        for number, written in enumerate(submit_in_chunks(drafts(25, keyed=True), size=10, read_ahead=read_ahead)):
+            seen = elsewhere.submit(_count_and_close, [each.job_id for each in written]).result()
+            assert seen == len(written) == (10, 10, 5)[number]
+
+
+def _count_and_close(ids: list[UUID]) -> int:
+    try:
+        return Job.objects.filter(pk__in=ids).count()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("known", [[], [3, 14], range(10, 20), range(25)], ids=["none", "some", "a chunk", "all"])
+def test_reading_ahead_makes_the_same_jobs(broker: redis.Redis, known: Sequence[int]) -> None:
+    supply = list(drafts(25, keyed=True))
+    submit_many([supply[index] for index in known])
+    chunks = list(submit_in_chunks(drafts(25, keyed=True), size=10, read_ahead=True))
+    written = [each for chunk in chunks for each in chunk]
+    assert [each.replayed for each in written] == [index in known for index in range(25)]
+    assert [len(chunk) for chunk in chunks] == [10, 10, 5]
+    keys = dict(IdempotencyKey.objects.values_list("job_id", "key"))
+    assert [keys[each.job_id] for each in written] == [f"k{number}" for number in range(25)]
+    assert Job.objects.count() == broker.llen("default") == 25
+
+
+def test_reading_ahead_in_a_transaction_leaves_nothing_when_it_is_rolled_back(broker: redis.Redis) -> None:
+    with transaction.atomic():
+        assert len(list(submit_in_chunks(drafts(25, keyed=True), size=10, read_ahead=True))) == 3
+        transaction.set_rollback(True)
+    assert (Job.objects.count(), IdempotencyKey.objects.count(), broker.llen("default")) == (0, 0, 0)
+
+
+def test_a_supply_that_is_read_ahead_may_use_the_database_meanwhile(broker: redis.Redis) -> None:
+    """It has a cursor open on Django's connection, and writes there as it goes."""
+    submit_many(drafts(25))
+
+    def supply() -> Iterator[Draft]:
+        for parent in Job.objects.filter(queue="default").order_by("id").iterator(chunk_size=5):
+            submit("flaky", {"failures": 1}, queue="low")
+            yield draft("flaky", {"failures": 2}, key=str(parent.pk), queue="high")
+
+    chunks = list(submit_in_chunks(supply(), size=10, read_ahead=True))
+    assert [len(chunk) for chunk in chunks] == [10, 10, 5]
+    assert [broker.llen(queue) for queue in ("high", "default", "low")] == [25, 25, 25]
+    assert Job.objects.count() == 75
+
+
+def test_reading_ahead_leaves_django_its_connection_and_closes_its_own(
+    broker: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[BaseDatabaseWrapper] = []
+    really = connections.create_connection
+    monkeypatch.setattr(connections, "create_connection", lambda alias: opened.append(really(alias)) or opened[-1])
+    usual = connections["default"]
+    chunks = submit_in_chunks(drafts(100), size=10, read_ahead=True)
+    next(chunks)
+    [own] = opened
+    assert connections["default"] is usual and own.connection.info.backend_pid != usual.connection.info.backend_pid
+    chunks.close()
+    assert connections["default"] is usual and own.connection is None
+    assert Job.objects.count() == 10
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (lambda: draft("flaky", {"failures": "5"}), InvalidJob),
+        (lambda: Event.objects.create(job_id=uuid7(), verb=None), IntegrityError),
+        (lambda: IdempotencyKey.objects.create(key="k", scope="", fingerprint=b"", created_at=None), IntegrityError),
+    ],
+    ids=["bad draft", "fault of another table", "fault of the same table"],
+)
+@pytest.mark.parametrize("place", [11, 15], ids=["beside the keys", "beside the rows"])
+def test_what_a_supply_raises_while_read_ahead_leaves_what_was_not_handed_out_unwritten(
+    broker: redis.Redis, fault: Callable[[], object], error: type[Exception], place: int
+) -> None:
+    """The keys' COPY, and the rows', tell a conflict of their own from what the supply met."""
+
+    def supply() -> Iterator[Draft]:
+        yield from drafts(10 + place, keyed=True)
+        fault()
+
+    handed_out: list[Written] = []
+    with pytest.raises(error):
+        for chunk in submit_in_chunks(supply(), size=10, read_ahead=True):
+            handed_out += chunk
+    assert len(handed_out) == Job.objects.count() == IdempotencyKey.objects.count() == broker.llen("default") == 10
 
 
 def test_two_bulks_with_the_same_keys_in_opposite_order_do_not_deadlock(broker: redis.Redis) -> None:
