@@ -6,18 +6,23 @@ further ringing pointless, so a key in Redis remembers it, for ten seconds at mo
 
 import json
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import redis
+from redis.commands.core import Script
 
 from jobs import tickets
 from jobs.policies import policy
-from jobs.tickets import Ticket
 
 REMEMBERED_SECONDS = 10
 # How long one answer goes on taking jobs; the one it is in then may take its whole hard limit.
 BUDGET_SECONDS = 0.5
+# Stands where the id of a call goes.
+NOBODY = str(UUID(int=0))
+# In one step, so that no bell is remembered that was never hung.
+_HANG = "if redis.call('SET', KEYS[1], 1, 'NX', 'EX', ARGV[2]) then redis.call('LPUSH', KEYS[2], ARGV[1]) end"
 
 
 class Bell(NamedTuple):
@@ -38,16 +43,24 @@ def answered(bell: Bell) -> None:
 
 def message(bell: Bell) -> str:
     """A ticket of the task whose header says which queue to take jobs from, with its own hard limit."""
-    built = json.loads(tickets.message(Ticket(uuid4(), bell.task, bell.queue)))
-    limit = BUDGET_SECONDS + policy(bell.task).hard_limit
+    return _pattern(bell, BUDGET_SECONDS + policy(bell.task).hard_limit).replace(NOBODY, str(uuid4()))
+
+
+@cache
+def _pattern(bell: Bell, limit: float) -> str:
+    built = json.loads(tickets.first_text(NOBODY, bell.task, bell.queue))
     built["headers"] |= {"doorbell": bell.queue, "timelimit": [limit, None]}
     return json.dumps(built, separators=(",", ":"))
 
 
 def _ring(client: redis.Redis, bells: set[Bell]) -> None:
     for bell in bells:
-        if client.set(_key(bell), 1, nx=True, ex=REMEMBERED_SECONDS):
-            client.lpush(bell.queue, message(bell))
+        _hanging(client)(keys=[_key(bell), bell.queue], args=[message(bell), REMEMBERED_SECONDS])
+
+
+@cache
+def _hanging(client: redis.Redis) -> Script:
+    return client.register_script(_HANG)
 
 
 def _key(bell: Bell) -> str:
