@@ -1,4 +1,4 @@
-"""Submitting many jobs at once: keys in one statement, rows by COPY, tickets in one pipeline."""
+"""Submitting many jobs at once: keys and rows by COPY, tickets in one pipeline."""
 
 import json
 import logging
@@ -65,33 +65,31 @@ def submit_in_chunks(
     """Write an endless supply of drafts in constant memory; each chunk commits by itself unless the caller has a
     transaction open, and is then handed out.
 
-    `read_ahead` takes the next chunk from `wanted` while PostgreSQL writes this one, a tenth faster, on a connection
-    of its own; not inside the caller's transaction. It is for a supply that does not wait for anything, since this
-    chunk waits with it. What the supply raises then leaves this chunk unwritten as well.
+    `read_ahead` takes the next chunk from `wanted` while PostgreSQL writes this one, on a connection of its own while
+    no transaction is open on Django's. It is for a supply that does not wait, since this chunk waits with it: not
+    for time, and not for locks on the jobs and keys of what it has yielded last, which are held meanwhile. After an
+    error, of the supply too, what was read and not handed out is unwritten: two chunks at most, instead of one.
     """
     source = iter(wanted)
-    if read_ahead and connection.get_autocommit():
-        yield from _while_reading_ahead(source, size)
-    while chunk := list(islice(source, size)):
-        with transaction.atomic():
-            written = _write_chunk(chunk)
-        yield written
-
-
-def _while_reading_ahead(source: Iterator[Draft], size: int) -> Iterator[list[Written]]:
-    """On a connection of its own, since the source may use Django's at any time, or have a cursor open on it."""
     chunk = list(islice(source, size))
     with closing(connections.create_connection("default")) as our_own:
+        our_own.inc_thread_sharing()
         while chunk:
             ahead: list[Draft] = []
-            read_on = partial(_read_on, source, ahead, connections["default"])
-            with _django_using(our_own), transaction.atomic():
-                written = _write_chunk(chunk, read_on)
+            # Asked for every chunk: between two, the supply or the caller may open a transaction, or end it.
+            if read_ahead and connection.get_autocommit():
+                read_on = partial(_read_on, source, ahead, connections["default"])
+                with _django_using(our_own), transaction.atomic():
+                    written = _write_chunk(chunk, read_on)
+            else:
+                with transaction.atomic():
+                    written = _write_chunk(chunk)
             yield written
             chunk = ahead + list(islice(source, size - len(ahead)))
 
 
 def _read_on(source: Iterator[Draft], ahead: list[Draft], usual: BaseDatabaseWrapper, upto: int) -> None:
+    """On Django's usual connection, which the source may use at any time, or have a cursor open on."""
     with _django_using(usual):
         ahead.extend(islice(source, max(0, upto - len(ahead))))
 
@@ -99,8 +97,8 @@ def _read_on(source: Iterator[Draft], ahead: list[Draft], usual: BaseDatabaseWra
 @contextmanager
 def _django_using(this: BaseDatabaseWrapper) -> Iterator[None]:
     usual = connections["default"]
-    connections["default"] = this
     try:
+        connections["default"] = this
         yield
     finally:
         connections["default"] = usual

@@ -21,7 +21,7 @@ REMEMBERED_SECONDS = 10
 BUDGET_SECONDS = 0.5
 # Stands where the id of a call goes.
 NOBODY = str(UUID(int=0))
-# In one step, so that no bell is remembered that was never hung.
+# In one step: whoever ends in between leaves no bell remembered that was never hung.
 _HANG = "if redis.call('SET', KEYS[1], 1, 'NX', 'EX', ARGV[2]) then redis.call('LPUSH', KEYS[2], ARGV[1]) end"
 
 
@@ -55,11 +55,11 @@ def _pattern(bell: Bell, limit: float) -> str:
 
 def _ring(client: redis.Redis, bells: set[Bell]) -> None:
     for bell in bells:
-        _hanging(client)(keys=[_key(bell), bell.queue], args=[message(bell), REMEMBERED_SECONDS])
+        _hang_script(client)(keys=[_key(bell), bell.queue], args=[message(bell), REMEMBERED_SECONDS])
 
 
 @cache
-def _hanging(client: redis.Redis) -> Script:
+def _hang_script(client: redis.Redis) -> Script:
     return client.register_script(_HANG)
 
 

@@ -72,6 +72,11 @@ _WIN_KEY = """won AS (
 INSERT_JOB = _INSERT.format(key="", won="", conflict="ON CONFLICT (id) DO NOTHING")
 INSERT_KEYED_JOB = _INSERT.format(key=_WIN_KEY.format(taken_over=KEY_TAKEN_OVER), won=", won", conflict="")
 
+_LOCK_TIMEOUT = """
+WITH before AS MATERIALIZED (SELECT current_setting('lock_timeout') AS lock_timeout)
+SELECT lock_timeout, set_config('lock_timeout', %s, true) FROM before
+"""
+
 
 def submit(task: Any, payload: Mapping[str, Any] | None = None, **options: Any) -> Job:
     """Write a job; it can no longer be lost once the caller's transaction commits.
@@ -215,8 +220,7 @@ def _alone(statement: str) -> str:
 def patience() -> Iterator[None]:
     """A lock time-out for the statements inside, put back afterwards; an error's savepoint puts it back too."""
     with connection.cursor() as cursor:
-        patience = str(settings.KEY_PATIENCE_MS)
-        cursor.execute("SELECT current_setting('lock_timeout'), set_config('lock_timeout', %s, true)", [patience])
+        cursor.execute(_LOCK_TIMEOUT, [str(settings.KEY_PATIENCE_MS)])
         [before, _] = cursor.fetchone()
         yield
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])

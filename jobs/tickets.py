@@ -109,7 +109,7 @@ def text(job: UUID, task: str, queue: str) -> str:
 
 
 def first_text(job: str, task: str, queue: str, *, tag: str = "") -> str:
-    """The text of the first ticket a job gets; its id is unique enough for the tag of that one."""
+    """The text of a job's first ticket, for whose tag its id is unique enough, or of one with a `tag` of its own."""
     *before, after = _template(task, queue)
     return f"{job.join(before)}{tag or job}{after}"
 

@@ -112,6 +112,13 @@ def test_a_lost_bell_is_rung_again_when_its_memory_is_gone(broker: redis.Redis) 
     assert broker.llen("default") == 1
 
 
+def test_a_redis_that_forgot_the_script_is_rung_all_the_same(broker: redis.Redis) -> None:
+    assert doorbell.ring([BELL])
+    broker.script_flush()
+    assert doorbell.ring([Bell("flaky", "low")])
+    assert (broker.llen("default"), broker.llen("low")) == (1, 1)
+
+
 def test_the_dispatcher_issues_no_tickets_for_them(broker: redis.Redis) -> None:
     make_job(run_at=timezone.now() - timedelta(seconds=5))
     broker.flushdb()

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from uuid import UUID
 
 import pytest
@@ -162,6 +163,49 @@ def test_a_supply_that_is_read_ahead_may_use_the_database_meanwhile(broker: redi
     assert Job.objects.count() == 75
 
 
+def test_a_transaction_that_the_supply_opens_takes_its_jobs_with_it(broker: redis.Redis) -> None:
+    def supply() -> Iterator[Draft]:
+        yield from drafts(5)
+        with transaction.atomic():
+            yield from drafts(25)
+            transaction.set_rollback(True)
+
+    chunks = submit_in_chunks(supply(), size=10, read_ahead=True)
+    assert [len(chunk) for chunk in islice(chunks, 2)] == [10, 10]
+    assert broker.llen("default") == 0
+    assert [len(chunk) for chunk in chunks] == [10]
+    assert (Job.objects.count(), broker.llen("default")) == (0, 0)
+
+
+def test_a_transaction_opened_between_two_chunks_is_the_second_ones(broker: redis.Redis) -> None:
+    chunks = submit_in_chunks(drafts(30, keyed=True), size=10, read_ahead=True)
+    next(chunks)
+    with transaction.atomic():
+        next(chunks)
+        transaction.set_rollback(True)
+    next(chunks)
+    assert list(IdempotencyKey.objects.order_by("key").values_list("key", flat=True)) == sorted(
+        f"k{number}" for number in (*range(10), *range(20, 30))
+    )
+    assert Job.objects.count() == broker.llen("default") == 20
+
+
+def test_chunks_may_be_asked_for_by_any_thread(broker: redis.Redis) -> None:
+    chunks = submit_in_chunks(drafts(30), size=10, read_ahead=True)
+    next(chunks)
+    with ThreadPoolExecutor(1) as elsewhere:
+        assert elsewhere.submit(_next_and_close, chunks).result() == 10
+    assert [len(chunk) for chunk in chunks] == [10]
+    assert Job.objects.count() == 30
+
+
+def _next_and_close(chunks: Iterator[list[Written]]) -> int:
+    try:
+        return len(next(chunks))
+    finally:
+        connection.close()
+
+
 def test_reading_ahead_leaves_django_its_connection_and_closes_its_own(
     broker: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +220,9 @@ def test_reading_ahead_leaves_django_its_connection_and_closes_its_own(
     chunks.close()
     assert connections["default"] is usual and own.connection is None
     assert Job.objects.count() == 10
+    with pytest.raises(JobExists):
+        list(submit_in_chunks([draft("flaky", {}, job_id=Job.objects.first().pk)] * 2, size=1, read_ahead=True))
+    assert connections["default"] is usual and opened[-1].connection is None and len(opened) == 2
 
 
 @pytest.mark.parametrize(

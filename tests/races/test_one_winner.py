@@ -10,7 +10,9 @@ import pytest
 from django.db import connection, transaction
 
 from jobs import connections, querysets
+from jobs.bulk import submit_many
 from jobs.cancellation import cancel
+from jobs.drafting import draft
 from jobs.errors import Conflict, KeyBusy, KeyReused
 from jobs.models import IdempotencyKey, Job
 from jobs.processes import me, this_process
@@ -113,6 +115,15 @@ def test_a_key_held_open_too_long_is_busy_and_breaks_nothing(settings: Any) -> N
 
     _, other = in_threads(2, work)
     assert Job.objects.filter(pk=other).exists()
+
+
+def test_the_callers_own_lock_timeout_holds_again_after_a_submit_with_a_key() -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '7s'")
+        submit("flaky", {"failures": 0}, key="one")
+        submit_many([draft("flaky", {"failures": 0}, key="many")])
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("7s",)
 
 
 def test_when_the_first_rolls_back_the_second_makes_the_job() -> None:
