@@ -57,7 +57,7 @@ class Result:
 def measure(system: System, place: Place) -> Result:
     """Everything about one system, once."""
     drive(system, place, "prepare")
-    submit = _rate(drive(system, place, "submit", SINGLE_SUBMITS), SINGLE_SUBMITS)
+    submit = submission(system, place).submit
     drive(system, place, "prepare")
     bulk = _rate(drive(system, place, "bulk", system.jobs), system.jobs) if system.has_bulk else None
     if bulk is None:
@@ -65,6 +65,12 @@ def measure(system: System, place: Place) -> Result:
     process, rss = _process(system, place)
     p50, p95 = _latency(system, place) if system.has_latency else (None, None)
     return Result(submit, bulk, process, p50, p95, rss)
+
+
+def submission(system: System, place: Place, *, bulk: int = 0) -> Result:
+    """How fast jobs are submitted one at a time, and many at once."""
+    submit = _rate(drive(system, place, "submit", SINGLE_SUBMITS), SINGLE_SUBMITS)
+    return Result(submit, _rate(drive(system, place, "bulk", bulk), bulk) if bulk else None)
 
 
 def drive(system: System, place: Place, verb: str, number: int = 0) -> str:
