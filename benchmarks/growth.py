@@ -42,7 +42,7 @@ def _submit(system: System, empty: Place, full: Place, found: Found) -> None:
         drive(system, place, "prepare")
     for number in range(PAIRS_OF_SUBMISSIONS):
         for place in _in_turn(number, empty, full):
-            found[system.name, place is full].append(submission(system, place, bulk=BULK))
+            found.setdefault((system.name, place is full), []).append(submission(system, place, bulk=BULK))
 
 
 def _in_turn(number: int, empty: Place, full: Place) -> tuple[Place, Place]:
