@@ -49,6 +49,7 @@ def submit_many(wanted: Iterable[Draft], *, atomic: bool = True) -> list[Written
     """Write many drafts, in order. With `atomic` a key used for another body refuses all of them (KeyReused).
 
     Otherwise each such draft is answered for itself. Raises QueueFull, KeyBusy and JobExists with nothing written.
+    Of an iterator two chunks at most are held at a time, of every job an answer and, until the commit, a ticket.
     """
     with transaction.atomic():
         written = [each for part in submit_in_chunks(wanted) for each in part]

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 HEALTHY_TIMEOUT = 0.8
 PROBE_TIMEOUT = 0.04
 QUIET_SECONDS = 3.0
+MOST_AT_ONCE = 1000
 ID_SLOT, TAG_SLOT = "@job-id@", "@delivery-tag@"
 # Not the module's own: a body that seeds that one would have every process make the same tags.
 _tags = random.Random()
@@ -70,6 +71,11 @@ class _Publisher:
         return True
 
     def _push(self, client: redis.Redis, tickets: Sequence[Ticket]) -> None:
+        """A transaction may have any number, and Redis must answer for each part within the time-out."""
+        for start in range(0, len(tickets), MOST_AT_ONCE):
+            self._push_part(client, tickets[start : start + MOST_AT_ONCE])
+
+    def _push_part(self, client: redis.Redis, tickets: Sequence[Ticket]) -> None:
         by_queue = defaultdict(list)
         for ticket in tickets:
             by_queue[ticket.queue].append(message(ticket))

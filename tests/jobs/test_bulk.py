@@ -1,5 +1,6 @@
 """Many jobs at once: the same contract as one at a time."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ import redis
 from django.db import IntegrityError, connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from jobs.bulk import Written, submit_in_chunks, submit_many
+from jobs.bulk import CHUNK, Written, submit_in_chunks, submit_many
 from jobs.drafting import Draft, draft
 from jobs.errors import InvalidJob, JobExists, KeyReused
 from jobs.ids import uuid7
@@ -29,6 +30,18 @@ def test_a_thousand_jobs_are_written_and_ticketed_once(broker: redis.Redis) -> N
     written = submit_many(drafts(1500, keyed=True))
     assert len({each.job_id for each in written}) == Job.objects.count() == IdempotencyKey.objects.count() == 1500
     assert broker.llen("default") == 1500
+
+
+def test_the_tickets_of_a_large_transaction_are_pushed_part_by_part(broker: redis.Redis) -> None:
+    with transaction.atomic():
+        submit_many(drafts(2500))
+        before = _pushes(broker)
+    assert _pushes(broker) - before == 3
+    assert broker.llen("default") == 2500
+
+
+def _pushes(broker: redis.Redis) -> int:
+    return broker.info("commandstats").get("cmdstat_lpush", {"calls": 0})["calls"]
 
 
 def test_a_bulk_row_is_the_row_a_single_submit_would_write(broker: redis.Redis) -> None:
@@ -161,6 +174,44 @@ def test_a_supply_that_is_read_ahead_may_use_the_database_meanwhile(broker: redi
     assert [len(chunk) for chunk in chunks] == [10, 10, 5]
     assert [broker.llen(queue) for queue in ("high", "default", "low")] == [25, 25, 25]
     assert Job.objects.count() == 75
+
+
+@pytest.mark.parametrize(
+    "submit_all",
+    [
+        submit_many,
+        lambda supply: [None for _ in submit_in_chunks(supply)],
+        lambda supply: [None for _ in submit_in_chunks(supply, read_ahead=True)],
+    ],
+    ids=["submit_many", "in chunks", "read ahead"],
+)
+def test_no_more_than_two_chunks_are_held(broker: redis.Redis, submit_all: Callable[[Iterator[Draft]], object]) -> None:
+    alive: list[int] = []
+
+    def supply() -> Iterator[Draft]:
+        for number, each in enumerate(drafts(5000)):
+            if number % 250 == 249:
+                alive.append(sum(isinstance(one, Draft) for one in gc.get_objects()))
+            yield each
+
+    submit_all(supply())
+    assert len(alive) == 20 and max(alive) <= 2 * CHUNK
+    assert Job.objects.count() == broker.llen("default") == 5000
+
+
+def test_a_supply_that_fails_beside_keys_of_which_one_is_known_is_heard(broker: redis.Redis) -> None:
+    """So many rows that PostgreSQL may have refused the known key by then, or not."""
+    submit_many([draft("flaky", {"failures": 0}, key="k1500")])
+
+    def supply() -> Iterator[Draft]:
+        yield from drafts(2100, keyed=True)
+        draft("flaky", {"failures": "5"})
+
+    handed_out: list[Written] = []
+    with pytest.raises(InvalidJob):
+        for chunk in submit_in_chunks(supply(), size=1000, read_ahead=True):
+            handed_out += chunk
+    assert len(handed_out) == 1000 and Job.objects.count() == IdempotencyKey.objects.count() == 1001
 
 
 def test_a_transaction_that_the_supply_opens_takes_its_jobs_with_it(broker: redis.Redis) -> None:
